@@ -1,0 +1,8 @@
+"""The engine of PyTorch Solo Leveling: build, run, report, progress and the command line.
+
+A notebook needs one line: `check, hint, reveal = unit("phase1/lab1")`.
+"""
+
+from grading.notebook import mark_as_read, unit
+
+__all__ = ["mark_as_read", "unit"]

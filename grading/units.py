@@ -1,0 +1,191 @@
+"""Units: where each one lives, what it is called, and how a loosely typed name finds it.
+
+A unit is found on disk, never listed twice: a lab is a folder with a `lab.py`, a theory brief a numbered script.
+"""
+
+import ast
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+PHASES = {
+    "phase1": "phase1_foundations",
+    "phase2": "phase2_intermediate",
+    "phase3": "phase3_projects",
+    "phase4": "phase4_expert",
+    "capstone": "capstone",
+}
+
+
+class UnitNotFound(LookupError):
+    """No unit, or more than one, goes by the name that was given."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One lab or theory brief.
+
+    `id` is the short name (`phase1/lab1`), `source` the one hand-written file, `notebook` what a learner opens.
+    """
+
+    id: str
+    kind: str
+    source: Path
+
+    @property
+    def phase(self) -> str:
+        """`phase1` … `capstone`."""
+        return self.id.split("/")[0]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds the source."""
+        return self.source.parent
+
+    @property
+    def name(self) -> str:
+        """The descriptive name, `lab1_tensors_and_autograd`; unique in the phase."""
+        return self.folder.name if self.kind == "lab" else self.source.stem
+
+    @property
+    def notebook(self) -> Path:
+        """The notebook a learner's copy is made from."""
+        return self.folder / "starter.ipynb" if self.kind == "lab" else self.source.with_suffix(".ipynb")
+
+    @property
+    def solution(self) -> Path | None:
+        """The solved notebook, labs only."""
+        return self.folder / "solution.ipynb" if self.kind == "lab" else None
+
+    @property
+    def checkers(self) -> Path | None:
+        """The pytest file with one class per exercise, labs only."""
+        return self.folder / "test_lab.py" if self.kind == "lab" else None
+
+    @property
+    def answers(self) -> Path | None:
+        """The file of known wrong and right answers, labs only."""
+        return self.folder / "answers.py" if self.kind == "lab" else None
+
+    @property
+    def title(self) -> str:
+        """The first heading of the source."""
+        return _title(self.source)
+
+    @property
+    def workspace_notebook(self) -> Path:
+        """Where the learner's own copy is, or will be."""
+        place = home() / "workspace" / PHASES[self.phase]
+        return place / self.name / "lab.ipynb" if self.kind == "lab" else place / "theory" / f"{self.name}.ipynb"
+
+
+@cache
+def _title(source: Path) -> str:
+    heading = re.search(r"^(?:# )?# (?!%%)(.+)$", source.read_text(encoding="utf-8"), re.MULTILINE)
+    return heading.group(1).strip() if heading else source.stem
+
+
+def content_root() -> Path:
+    """The folder that holds the phases: `$SOLO_CONTENT`, the clone, or what an installed package carries."""
+    if "SOLO_CONTENT" in os.environ:
+        return Path(os.environ["SOLO_CONTENT"]).resolve()
+    clone = PACKAGE.parent
+    return clone if (clone / "pyproject.toml").exists() else PACKAGE / "_content"
+
+
+def home() -> Path:
+    """Where `workspace/` and `progress.json` are: `$SOLO_HOME`, the clone, or the current folder."""
+    if "SOLO_HOME" in os.environ:
+        return Path(os.environ["SOLO_HOME"]).resolve()
+    clone = PACKAGE.parent
+    return clone if (clone / "pyproject.toml").exists() else Path.cwd()
+
+
+@cache
+def all_units() -> tuple[Unit, ...]:
+    """Every unit on disk, in the order of the curriculum: by phase, each theory brief before the lab of its number."""
+    found = []
+    for phase, folder in PHASES.items():
+        place = content_root() / folder
+        for source in place.glob("lab*_*/lab.py"):
+            found.append(Unit(f"{phase}/lab{_number(source.parent.name)}", "lab", source))
+        for source in place.glob("theory/[0-9]*.py"):
+            found.append(Unit(f"{phase}/theory{_number(source.stem)}", "theory", source))
+    return tuple(sorted(found, key=_order))
+
+
+def labs() -> tuple[Unit, ...]:
+    """Every lab on disk, in order."""
+    return tuple(unit for unit in all_units() if unit.kind == "lab")
+
+
+def find(name: str | os.PathLike) -> Unit:
+    """The unit that `name` means: `phase1/lab1`, `lab1`, its folder, its source or any of its notebooks.
+
+    Raises `UnitNotFound` with the closest names when there is none, or with all candidates when there are several.
+    """
+    asked = os.fspath(name).strip()
+    by_path = _find_by_path(Path(asked))
+    if by_path:
+        return by_path
+    wanted = asked.replace("\\", "/").strip("/").lower()
+    hits = [unit for unit in all_units() if wanted in _spellings(unit)]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise UnitNotFound(f"{asked!r} could mean {_listed(hits)}. Say which.")
+    spellings = {spelling: unit.id for unit in all_units() for spelling in _spellings(unit)}
+    close = {spellings[s] for s in difflib.get_close_matches(wanted, spellings, n=3)}
+    hint = f"Did you mean {' or '.join(sorted(close))}?" if close else "`solo list` shows all units."
+    raise UnitNotFound(f"There is no unit {asked!r}. {hint}")
+
+
+def _find_by_path(path: Path) -> Unit | None:
+    if not path.exists():
+        return None
+    path = path.resolve()
+    for unit in all_units():
+        copy = unit.workspace_notebook.resolve()
+        places = {unit.source, unit.notebook, copy}
+        if unit.kind == "lab":
+            places |= {unit.folder, copy.parent, unit.solution, unit.checkers, unit.answers}
+        if path in places:
+            return unit
+    return None
+
+
+def _spellings(unit: Unit) -> set[str]:
+    short = unit.id.split("/")[-1]
+    return {unit.id, short, unit.name, f"{unit.phase}/{unit.name}", f"{PHASES[unit.phase]}/{unit.name}"}
+
+
+def _number(name: str) -> int:
+    return int(re.search(r"\d+", name).group())
+
+
+def _order(unit: Unit) -> tuple:
+    return list(PHASES).index(unit.phase), _number(unit.name), unit.kind == "lab", unit.name
+
+
+def _listed(units: list[Unit]) -> str:
+    return ", ".join(unit.id for unit in units)
+
+
+def defined_names(statements: list[ast.stmt]) -> list[str]:
+    """The names that `statements` bind at top level, in order: functions, classes, assignments and imports."""
+    names: dict[str, None] = {}
+    for node in statements:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names[node.name] = None
+            case ast.Assign():
+                names.update((n.id, None) for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names[name] = None
+            case ast.Import() | ast.ImportFrom():
+                names.update(((a.asname or a.name).split(".")[0], None) for a in node.names)
+    return list(names)

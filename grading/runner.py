@@ -1,0 +1,292 @@
+"""The one runner: checkers × a namespace → `Report`. Everything else is a way to get a namespace."""
+
+import os
+import random
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from types import CodeType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from grading import causes
+from grading.answers import replaced
+from grading.checkers import Checker, checkers
+from grading.diagnosis import Signature
+from grading.pytest_plugin import CheckPlugin, Collected
+from grading.report import (
+    Cause,
+    Context,
+    Evidence,
+    ExerciseReport,
+    Outcome,
+    Report,
+    Requirement,
+    award,
+    overall,
+)
+from grading.source import exercise_of, solution_code
+from grading.units import PACKAGE, Unit, content_root
+
+PYTEST_ARGUMENTS = (
+    "--import-mode=importlib", "--noconftest", "--disable-plugin-autoload", "-c", str(PACKAGE / "pytest_checks.ini"),
+    "-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler",
+    # These two collect garbage at the end of a run, which costs a quarter of a second with torch loaded.
+    "-p", "no:unraisableexception", "-p", "no:threadexception",
+)  # fmt: skip
+
+
+class CheckerBroken(RuntimeError):
+    """The checker file itself could not be run; no fault of the learner's."""
+
+
+def new_seed() -> int:
+    """A seed that an answer cannot have been written for."""
+    return secrets.randbits(31)
+
+
+def run(
+    unit: Unit,
+    namespace: dict[str, Any],
+    only: str | None = None,
+    *,
+    seed: int = 0,
+    context: Context = "live",
+    find_causes: bool = True,
+) -> Report:
+    """Check one exercise, or all of `unit`, against `namespace`, which is left as it was.
+
+    Raises `LookupError` for an unknown exercise, `CheckerBroken` if the checkers cannot run and `KeyboardInterrupt`
+    if the learner stops it.
+    """
+    start = time.perf_counter()
+    session = Session(unit, namespace, seed=seed, find_causes=find_causes)
+    names = [c.name for c in checkers(unit)] if only is None else [only]
+    exercises = tuple(session.exercise(name) for name in names)
+    seconds = time.perf_counter() - start
+    return Report(unit=unit.id, context=context, seed=seed, seconds=round(seconds, 4), exercises=exercises)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The tests of one exercise in one setting: learner's own, or with references in place of needed exercises."""
+
+    requirements: tuple[Requirement, ...]
+    signatures: Mapping[str, Signature]
+    """By test id, of those that failed."""
+    blames: frozenset[str] = frozenset()
+    """The exercises whose stub or absence made a test fail."""
+    carried: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Every requirement is met."""
+        return overall(self.requirements) is Outcome.PASSED
+
+    @property
+    def fast_signatures(self) -> dict[str, Signature]:
+        """What a cause is looked for by: the failures of tests that are not slow."""
+        slow = {r.id for r in self.requirements if r.slow}
+        return {tid: signature for tid, signature in self.signatures.items() if tid not in slow}
+
+
+class Session:
+    """One run over one namespace; an exercise is tested once, however many others need it."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        namespace: dict[str, Any],
+        *,
+        seed: int = 0,
+        find_causes: bool = True,
+        broken: Mapping[str, str] | None = None,
+        dead: Mapping[str, Evidence] | None = None,
+        on_test: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """`broken` says why a name is undefined, `dead` which exercises ended the process when they were tested."""
+        self.unit, self.namespace, self.seed, self.find_causes = unit, namespace, seed, find_causes
+        self.broken, self.dead = broken or {}, dead or {}
+        self.on_test = on_test
+        self.checkers = {c.name: c for c in checkers(unit)}
+        self._results: dict[str, Result] = {}
+
+    def exercise(self, name: str) -> ExerciseReport:
+        """Check one exercise: its tests, error carried forward, and the cause of what is left."""
+        checker = self._checker(name)
+        result = self._result(name)
+        cause = self._cause(checker, result) if self.find_causes and not result.passed else None
+        return ExerciseReport(
+            name=name,
+            title=checker.title,
+            outcome=overall(result.requirements),
+            points=award(result.requirements, checker.points),
+            max_points=checker.points,
+            side_quest=checker.side_quest,
+            checker=checker.digest,
+            requirements=result.requirements,
+            cause=cause,
+            carried=result.carried,
+        )
+
+    def _checker(self, name: str) -> Checker:
+        if name not in self.checkers:
+            raise LookupError(f"{self.unit.id} has no exercise {name!r}. It has: {', '.join(self.checkers)}.")
+        return self.checkers[name]
+
+    def _result(self, name: str) -> Result:
+        if name not in self._results:
+            self._results[name] = self._judge(self._checker(name))
+        return self._results[name]
+
+    def _judge(self, checker: Checker) -> Result:
+        if checker.name in self.dead:
+            return self._died(checker)
+        needs = self._all_needs(checker)
+        deadly = tuple(n for n in needs if n in self.dead)
+        result = self._with_references(checker, deadly)
+        if result.passed or not needs:
+            return result
+        failing = tuple(n for n in needs if not self._result(n).passed)
+        if failing in ((), deadly):
+            return result
+        carried = self._with_references(checker, failing)
+        return max(result, carried, key=lambda r: award(r.requirements, 1))
+
+    def _all_needs(self, checker: Checker) -> tuple[str, ...]:
+        """Needed exercises, and those that they need, first things first."""
+        names: dict[str, None] = {}
+        for need in checker.needs:
+            names.update(dict.fromkeys((*self._all_needs(self._checker(need)), need)))
+        return tuple(names)
+
+    def _with_references(self, checker: Checker, names: tuple[str, ...]) -> Result:
+        """Test with the reference in place of `names`, as far as the unit ships them."""
+        carried = tuple(n for n in names if self._reference(n) is not None)
+        with self._references(carried):
+            return self.tested(checker.name, carried)
+
+    @contextmanager
+    def _references(self, names: Iterable[str]) -> Iterator[None]:
+        with ExitStack() as stack:
+            for name in names:
+                code = compile(self._reference(name), f"<reference {name}>", "exec")
+                stack.enter_context(replaced(self.namespace, code))
+            yield
+
+    def _reference(self, name: str) -> str | None:
+        return solution_code(self.unit, name)
+
+    def tested(self, name: str, carried: tuple[str, ...] = (), fast_only: bool = False) -> Result:
+        """The tests of one exercise over the namespace as it is, without regard to what it needs."""
+        checker = self._checker(name)
+        collected = self._pytest(checker, fast_only)
+        tests = [t for t in checker.tests if not (fast_only and t.slow)]
+        found = {t.id: collected.get(t.id, Collected(Outcome.NOT_ATTEMPTED)) for t in tests}
+        blamed = {tid: self._exercise_of.get(c.diagnosis.blames) for tid, c in found.items() if c.diagnosis}
+        requirements = tuple(
+            Requirement(
+                id=t.id,
+                text=t.text,
+                guard=t.guard,
+                slow=t.slow,
+                outcome=self._outcome(found[t.id], checker, blamed.get(t.id)),
+                evidence=self._evidence(found[t.id]),
+                seconds=round(found[t.id].seconds, 4),
+            )
+            for t in tests
+        )
+        signatures = {tid: c.diagnosis.signature for tid, c in found.items() if c.diagnosis}
+        others = frozenset(name for name in blamed.values() if name not in {None, checker.name})
+        return Result(requirements, signatures, others, carried)
+
+    def _outcome(self, collected: Collected, checker: Checker, blamed: str | None) -> Outcome:
+        if blamed not in {None, checker.name} and collected.outcome is not Outcome.PASSED:
+            return Outcome.WAITING
+        return collected.outcome
+
+    def _evidence(self, collected: Collected) -> Evidence | None:
+        if collected.diagnosis is None:
+            return None
+        evidence, name = collected.diagnosis.evidence, collected.diagnosis.blames
+        if evidence.stage == "undefined" and name in self.broken:
+            return evidence.model_copy(update={"message": f"`{name}` is not defined, because {self.broken[name]}"})
+        return evidence
+
+    @cached_property
+    def _exercise_of(self) -> dict[str, str]:
+        return exercise_of(self.unit)
+
+    def _died(self, checker: Checker) -> Result:
+        requirements = tuple(
+            Requirement(id=t.id, text=t.text, guard=t.guard, slow=t.slow, outcome=Outcome.RAISED,
+                        evidence=self.dead[checker.name])
+            for t in checker.tests
+        )  # fmt: skip
+        return Result(requirements, {})
+
+    def _cause(self, checker: Checker, result: Result) -> Cause | None:
+        """The known mistake that fails the same tests in the same way."""
+        if not result.fast_signatures or any(r.outcome in NOT_TRIED for r in result.requirements):
+            return None
+
+        def signatures_of(code: CodeType) -> Mapping[str, Signature]:
+            with replaced(self.namespace, code):
+                return self.tested(checker.name, fast_only=True).signatures
+
+        with self._references(result.carried):
+            return causes.name_cause(self.unit, checker.name, result.fast_signatures, signatures_of)
+
+    def _pytest(self, checker: Checker, fast_only: bool = False) -> dict[str, Collected]:
+        """Run the tests of one exercise; results by test id."""
+        names = {c.class_name: c.name for c in self.checkers.values()}
+        on_test = self.on_test and (lambda cls, test: self.on_test(names[cls], test))
+        plugin = CheckPlugin(
+            self.namespace, self.unit.checkers, self.seed, frozenset({checker.class_name}), fast_only, on_test
+        )
+        with _state_kept(), _fresh_modules(self.unit):
+            pytest.main([str(self.unit.checkers), f"--rootdir={content_root()}", *PYTEST_ARGUMENTS], plugins=[plugin])
+        if plugin.interrupted:
+            raise KeyboardInterrupt
+        if plugin.collection_error:
+            raise CheckerBroken(f"The checkers of {self.unit.id} cannot run: {plugin.collection_error}")
+        return {test: collected for (_, test), collected in plugin.results.items()}
+
+
+NOT_TRIED = {Outcome.NOT_ATTEMPTED, Outcome.WAITING}
+
+
+@contextmanager
+def _state_kept() -> Iterator[None]:
+    """Random state, grad mode, default dtype and threads are the learner's: check with our own, then put them back."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    grad, dtype, threads = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()
+    current_test = os.environ.get("PYTEST_CURRENT_TEST")
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        if current_test is not None:
+            os.environ["PYTEST_CURRENT_TEST"] = current_test
+
+
+@contextmanager
+def _fresh_modules(unit: Unit) -> Iterator[None]:
+    """Forget the checker module, or an edited or another unit's `test_lab` would be what runs."""
+    path = str(unit.checkers)
+    for name in [n for n, module in sys.modules.items() if getattr(module, "__file__", None) == path]:
+        del sys.modules[name]
+    yield

@@ -1,0 +1,275 @@
+"""A fresh run: a notebook executed and checked in a child process, with limits on its time and memory.
+
+The child reports each step. If it dies, the parent knows at which cell or exercise, and starts another child without
+it: one endless loop costs its own exercise and nothing else.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+
+from grading.checkers import checkers
+from grading.fresh_child import Job, main
+from grading.learner_notebook import NotebookCell, NotebookError, missing_cells, read_notebook
+from grading.report import Context, Evidence, ExerciseReport, Report
+from grading.units import Unit
+
+__all__ = ["Limits", "NotebookError", "run_fresh"]
+
+POLL_S = 0.05
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one step of a fresh run may take."""
+
+    test_s: float = 10
+    slow_test_s: float = 60
+    cell_s: float = 120
+    memory_mb: int = 4096
+
+
+@dataclass
+class _Run:
+    """What is known so far, across the children of one run."""
+
+    done: dict[str, ExerciseReport] = field(default_factory=dict)
+    dead: dict[str, Evidence] = field(default_factory=dict)
+    skipped_cells: set[int] = field(default_factory=set)
+    broken: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass
+class _Step:
+    """What the child is doing, and until when it may."""
+
+    kind: str = "start"
+    name: str = ""
+    deadline: float = 0.0
+
+
+def run_fresh(
+    unit: Unit,
+    notebook: Path,
+    only: str | None = None,
+    seed: int | None = None,
+    on_step: Callable[[str], None] | None = None,
+    *,
+    limits: Limits | None = None,
+    context: Context = "fresh",
+    find_causes: bool = True,
+    demos: bool = True,
+) -> Report:
+    """Execute `notebook` from the top in a child process and check it, or `only` one exercise.
+
+    `seed` is chosen anew unless given; `on_step` is told in words what is under way; `demos=False` leaves
+    demonstration cells out. Raises `NotebookError` for a notebook that cannot be read, `LookupError` for an unknown
+    exercise.
+    """
+    start = time.perf_counter()
+    limits, say = limits or Limits(), on_step or (lambda text: None)
+    seed = int.from_bytes(os.urandom(4)) if seed is None else seed
+    cells = read_notebook(notebook)
+    names = _names(unit, only)
+    run = _Run(problems=_missing(unit, cells, only))
+    to_run = [c for c in cells if not c.check and (demos or not c.demo)]
+    while not run.finished:
+        with tempfile.TemporaryDirectory(prefix="solo-") as scratch:
+            job = Job(
+                unit=unit.id,
+                cells=tuple(c for c in to_run if c.index not in run.skipped_cells),
+                exercises=tuple(n for n in names if n not in run.done),
+                seed=seed,
+                folder=str(notebook.resolve().parent),
+                scratch=scratch,
+                dead=run.dead,
+                broken=run.broken,
+                find_causes=find_causes,
+            )
+            _one_child(unit, job, run, limits, say)
+    return Report(
+        unit=unit.id,
+        context=context,
+        seed=seed,
+        seconds=round(time.perf_counter() - start, 3),
+        exercises=tuple(run.done[name] for name in names),
+        problems=tuple(dict.fromkeys(run.problems)),
+    )
+
+
+def _names(unit: Unit, only: str | None) -> list[str]:
+    known = [c.name for c in checkers(unit)]
+    if only is None:
+        return known
+    if only not in known:
+        raise LookupError(f"{unit.id} has no exercise {only!r}. It has: {', '.join(known)}.")
+    return [only]
+
+
+def _missing(unit: Unit, cells: list[NotebookCell], only: str | None) -> list[str]:
+    from grading.source import read_source
+
+    expected = [c.name for c in read_source(unit.source) if c.kind == "solution" and only in {None, c.name}]
+    return [
+        f"the notebook has no cell for `{name}` any more: `solo reset {unit.id} --exercise {name}` restores it"
+        for name in missing_cells(cells, expected)
+    ]
+
+
+def _one_child(unit: Unit, job: Job, run: _Run, limits: Limits, say: Callable[[str], None]) -> None:
+    """Start a child, follow it to its end, and note what it did and how it ended."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    process = child_context().Process(target=main, args=(theirs, job), daemon=False)
+    with one_thread():
+        process.start()
+    theirs.close()
+    step = _Step(deadline=time.monotonic() + limits.cell_s)
+    slow = {(c.name, t.id) for c in checkers(unit) for t in c.tests if t.slow}
+    try:
+        death = _follow(ours, process, step, run, limits, slow, say)
+    finally:
+        _end(process)
+        ours.close()
+    if death:
+        _bury(step, death, job, run)
+
+
+def _follow(
+    pipe: Connection,
+    process: multiprocessing.Process,
+    step: _Step,
+    run: _Run,
+    limits: Limits,
+    slow: set[tuple[str, str]],
+    say: Callable[[str], None],
+) -> str | None:
+    """Read the child's messages until it finishes or must be stopped; how it died, None if it finished."""
+    while True:
+        try:
+            while pipe.poll(POLL_S):
+                kind, *rest = pipe.recv()
+                if kind == "finished":
+                    run.finished = True
+                    return None
+                _take(kind, rest, step, run, limits, slow, say)
+        except (EOFError, OSError):
+            process.join(5)
+            return _how_it_ended(process.exitcode)
+        if time.monotonic() > step.deadline:
+            return "did not finish in time: is there a loop that never ends?"
+        if _memory_mb(process.pid) > limits.memory_mb:
+            return f"needed more than {limits.memory_mb} MB of memory and was stopped"
+
+
+def _take(
+    kind: str,
+    rest: list,
+    step: _Step,
+    run: _Run,
+    limits: Limits,
+    slow: set[tuple[str, str]],
+    say: Callable[[str], None],
+) -> None:
+    now = time.monotonic()
+    match kind, rest:
+        case "cell", [index, label]:
+            step.kind, step.name, step.deadline = "cell", str(index), now + limits.cell_s
+            say(f"running {label}")
+        case "test", [exercise, test]:
+            seconds = limits.slow_test_s if (exercise, test) in slow else limits.test_s
+            step.kind, step.name, step.deadline = "test", exercise, now + seconds
+        case "exercise", [name]:
+            say(f"checking {name}")
+        case "done", [report]:
+            exercise = ExerciseReport.model_validate_json(report)
+            run.done[exercise.name] = exercise
+        case "problem", [text]:
+            run.problems.append(text)
+
+
+def _bury(step: _Step, death: str, job: Job, run: _Run) -> None:
+    """Note what the child died of, so that the next one goes round it."""
+    if step.kind == "test" and step.name not in run.dead:
+        run.dead[step.name] = Evidence(stage="limit", message=f"your code {death}")
+    elif step.kind == "cell":
+        cell = next(c for c in job.cells if str(c.index) == step.name)
+        run.skipped_cells.add(cell.index)
+        run.problems.append(f"{cell.label} {death}")
+        run.broken |= dict.fromkeys(cell.defines(), run.problems[-1])
+    else:
+        raise NotebookError(f"The fresh run could not start: the child process {death}. Is there memory left?")
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"crashed the Python process (signal {-code})"
+    return f"ended the Python process (exit code {code}): is there an `os._exit` or `exit`?"
+
+
+def _memory_mb(pid: int) -> float:
+    """Resident memory of a process and its descendants."""
+    total = 0
+    for process in _family(pid):
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total / 2**20
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _end(process: multiprocessing.Process) -> None:
+    """End the child and whatever it started."""
+    for member in reversed(_family(process.pid)):
+        try:
+            member.kill()
+        except psutil.Error:
+            continue
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.join(5)
+
+
+def child_context() -> multiprocessing.context.BaseContext:
+    """A fork server that has torch loaded where that is safe (Linux), else a new process."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["grading.fresh_child", "grading.preload"])
+    return context
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One math thread from the first import on: thread pools are made when libraries load."""
+    before = {key: os.environ.get(key) for key in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

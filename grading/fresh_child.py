@@ -1,0 +1,92 @@
+"""The child process of a fresh run: executes the cells, checks the exercises, and tells its parent of every step."""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+
+from grading.learner_notebook import NotebookCell, new_module, run_cells
+from grading.report import Evidence
+
+FILE_SIZE = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Job:
+    """One child's work."""
+
+    unit: str
+    cells: tuple[NotebookCell, ...]
+    exercises: tuple[str, ...]
+    seed: int
+    folder: str
+    """Where the notebook is: the working directory, as in Jupyter."""
+    scratch: str
+    """An empty folder of the run's own; the parent removes it, however the child ends."""
+    dead: dict[str, Evidence] = field(default_factory=dict)
+    """Exercises whose tests ended an earlier child."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Why a name is not defined: its cell ended an earlier child."""
+    find_causes: bool = True
+
+
+def main(pipe: Connection, job: Job) -> None:
+    """Run `job`, report over `pipe`, and leave at once: no thread or `atexit` of the learner's keeps the process."""
+    quiet(Path(job.folder))
+    module = new_module(Path(job.scratch), list(job.cells))
+    broken = _run_notebook(pipe, job, module)
+    _check(pipe, job, module, broken)
+    pipe.send(("finished",))
+    pipe.close()
+    os._exit(0)
+
+
+def quiet(folder: Path) -> None:
+    """Make the process a quiet place: no output, one math thread, files of limited size, `folder` to work in."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # what the learner's code starts can then be ended with it
+    silence = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(silence, fd)
+    # Under a fork server sys.stdin is closed; IPython looks at it.
+    sys.stdin = open(os.devnull)  # noqa: SIM115 - lives as long as the process
+    os.environ |= {"SOLO_FRESH": "1", "MPLBACKEND": "agg"}
+    os.chdir(folder)
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _run_notebook(pipe: Connection, job: Job, module: ModuleType) -> dict[str, str]:
+    """Execute the cells; why a name is not defined, by name."""
+    errors = run_cells(job.cells, module, lambda cell: pipe.send(("cell", cell.index, cell.label)))
+    broken = dict(job.broken)
+    for cell in job.cells:
+        if cell.index in errors:
+            pipe.send(("problem", f"{cell.label} raised {errors[cell.index]}"))
+            broken |= dict.fromkeys(cell.defines(), f"{cell.label} raised {errors[cell.index]}")
+    return broken
+
+
+def _check(pipe: Connection, job: Job, module: ModuleType, broken: dict[str, str]) -> None:
+    from grading.runner import Session
+    from grading.units import find
+
+    session = Session(
+        find(job.unit),
+        module.__dict__,
+        seed=job.seed,
+        find_causes=job.find_causes,
+        broken=broken,
+        dead=job.dead,
+        on_test=lambda exercise, test: pipe.send(("test", exercise, test)),
+    )
+    for name in job.exercises:
+        pipe.send(("exercise", name))
+        pipe.send(("done", session.exercise(name).model_dump_json()))

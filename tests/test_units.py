@@ -1,0 +1,161 @@
+"""What must be true of every unit. Units are found on disk, so a new one is covered by existing."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from grading import build, units
+from grading.answers import answers
+from grading.checkers import Checker, checkers
+from grading.fresh import run_fresh
+from grading.proof import Trial, prove
+from grading.report import Outcome, Report
+from grading.source import read_source
+from grading.units import Unit
+
+CORE_POINTS = 20
+BRIEF_WORDS = 2000
+
+LABS = [pytest.param(u, id=u.id, marks=pytest.mark.xdist_group(u.id)) for u in units.labs()]
+BRIEFS = [pytest.param(u, id=u.id) for u in units.all_units() if u.kind == "theory"]
+
+of_every_lab = pytest.mark.parametrize("unit", LABS)
+of_every_brief = pytest.mark.parametrize("unit", BRIEFS)
+
+
+@cache
+def solution_report(unit: Unit) -> Report:
+    """The one execution of a solution notebook: it proves the notebook and the marks."""
+    return run_fresh(unit, unit.solution)
+
+
+@cache
+def proof(unit: Unit) -> list[Trial]:
+    return prove(unit)
+
+
+def faults(unit: Unit, kind: str) -> list[str]:
+    trials = [t for t in proof(unit) if t.kind == kind]
+    assert trials, f"{unit.id} was not tried with any {kind} answer"
+    return [t.fault for t in trials if t.fault]
+
+
+def core(unit: Unit) -> list[Checker]:
+    return [c for c in checkers(unit) if not c.side_quest]
+
+
+def test_there_are_units():
+    assert LABS
+    assert BRIEFS
+
+
+@pytest.mark.parametrize("unit", LABS + BRIEFS)
+def test_notebooks_are_what_their_source_says(unit):
+    stale = [str(path.name) for path in build.stale(unit)]
+    assert not stale, f"run `make notebooks`: {unit.id} has a stale {' and '.join(stale)}"
+
+
+@of_every_lab
+def test_the_core_is_six_to_eight_exercises_for_20_points(unit):
+    assert sum(c.points for c in core(unit)) == CORE_POINTS
+    assert 6 <= len(core(unit)) <= 8
+
+
+@of_every_lab
+def test_every_exercise_has_three_tests_two_mistakes_and_an_alternative(unit):
+    for checker in checkers(unit):
+        known = [a for a in answers(unit) if a.exercise == checker.name]
+        assert len(checker.tests) >= 3, f"{checker.name}: {len(checker.tests)} tests"
+        assert sum(not a.right for a in known) >= 2, f"{checker.name}: too few mistakes"
+        assert any(a.right for a in known), f"{checker.name}: no alternative"
+        assert checker.skills, f"{checker.name}: no skills"
+
+
+@of_every_lab
+def test_the_solution_gets_full_marks_from_top_to_bottom(unit):
+    report = solution_report(unit)
+    assert report.problems == ()
+    unmet = [f"{e.name}: {r.text}: {r.evidence}" for e in report.exercises for r in e.requirements if r.evidence]
+    assert unmet == []
+    assert report.points == report.max_points
+
+
+@of_every_lab
+def test_the_untouched_starter_earns_nothing_and_is_not_scolded(unit):
+    report = run_fresh(unit, unit.notebook)
+    assert report.problems == ()
+    assert {e.name: e.outcome for e in report.exercises} == dict.fromkeys(
+        (c.name for c in checkers(unit)), Outcome.NOT_ATTEMPTED
+    )
+    assert [e.name for e in report.exercises if e.points] == []
+
+
+@of_every_lab
+def test_run_all_goes_through_the_starter(unit, tmp_path):
+    """In a real kernel: no cell stops it, stubs print one line, each check answers with a number."""
+    notebook = nbformat.read(unit.notebook, as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    for cell in notebook.cells:
+        if cell.id.startswith("check-"):
+            assert [o.data["text/plain"] for o in cell.outputs if o.output_type == "execute_result"] == ["0.0"]
+        elif cell.cell_type == "code":
+            assert [o for o in cell.outputs if o.get("name") == "stderr"] == []
+
+
+@of_every_lab
+def test_lazy_answers_earn_nothing(unit):
+    assert faults(unit, "lazy") == []
+
+
+@of_every_lab
+def test_every_mistake_is_rejected_and_called_by_its_own_name(unit):
+    assert faults(unit, "mistake") == []
+
+
+@of_every_lab
+def test_every_alternative_gets_full_marks(unit):
+    assert faults(unit, "reference") == []
+    assert faults(unit, "alternative") == []
+
+
+@of_every_lab
+def test_a_forbidden_call_is_among_the_known_mistakes(unit):
+    for checker in checkers(unit):
+        caught = [
+            t for t in proof(unit) if t.exercise == checker.name and t.kind == "mistake" and "forbidden" in t.stages
+        ]
+        assert bool(caught) == bool(checker.forbidden), f"{checker.name} forbids {checker.forbidden}, caught: {caught}"
+
+
+@of_every_brief
+def test_a_brief_runs_marks_itself_as_read_and_fits_its_length(unit, tmp_path, monkeypatch):
+    record = tmp_path / "progress.json"
+    monkeypatch.setenv("SOLO_PROGRESS", str(record))
+    notebook = nbformat.read(unit.notebook, as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert unit.id in record.read_text(encoding="utf-8")
+
+    prose = "\n".join(cell.text for cell in read_source(unit.source) if cell.markdown)
+    assert len(re.findall(r"\w+", prose)) <= BRIEF_WORDS
+    assert prose.count("<details") == 3
+    figures = [
+        o for cell in notebook.cells for o in cell.get("outputs", []) if "image" in str(o.get("data", {}).keys())
+    ]
+    assert figures, "a brief draws one picture"
+
+
+def test_no_lab_imports_another():
+    for unit in units.labs():
+        for path in unit.folder.glob("*.py"):
+            imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert not [name for name in imported if name.startswith(("phase", "capstone"))], path
+
+
+def test_the_files_of_every_lab_are_the_same():
+    expected = {"lab.py", "test_lab.py", "answers.py", "starter.ipynb", "solution.ipynb"}
+    for unit in units.labs():
+        assert expected <= {p.name for p in Path(unit.folder).iterdir()}

@@ -1,0 +1,126 @@
+"""A result as a person reads it: an HTML card in a notebook, plain text anywhere else."""
+
+from collections.abc import Iterator
+from html import escape
+
+from grading.report import Evidence, ExerciseReport, Outcome, Requirement
+
+MARKS = {
+    Outcome.PASSED: "✓",
+    Outcome.FAILED: "✗",
+    Outcome.RAISED: "✗",
+    Outcome.WAITING: "…",
+    Outcome.NOT_ATTEMPTED: "○",
+}
+WORDS = {
+    Outcome.PASSED: "passed",
+    Outcome.FAILED: "not yet",
+    Outcome.RAISED: "raised an error",
+    Outcome.WAITING: "waiting for another exercise",
+    Outcome.NOT_ATTEMPTED: "not attempted",
+}
+
+# Mid tones that reach 4.5:1 on white and 3:1 on JupyterLab's dark background; text itself takes the theme's colour.
+COLOURS = {Outcome.PASSED: "#2a8540", Outcome.FAILED: "#d1413a", Outcome.RAISED: "#d1413a"}
+GREY = "#767676"
+
+
+def text(exercise: ExerciseReport, footer: str = "") -> str:
+    """The card in plain text: a headline, a line per requirement, evidence, cause, and what to do next."""
+    lines = [headline(exercise)]
+    if exercise.outcome is not Outcome.NOT_ATTEMPTED:
+        lines += [f"  {line}" for requirement in exercise.requirements for line in requirement_lines(requirement)]
+    lines += [f"  {line}" for line in notes(exercise)]
+    if footer:
+        lines.append(f"  {footer}")
+    return "\n".join(lines)
+
+
+def requirement_lines(requirement: Requirement) -> list[str]:
+    """One requirement in plain text, with the evidence below it."""
+    return [f"{MARKS[requirement.outcome]} {requirement.text}", *(f"    {x}" for x in _evidence_lines(requirement))]
+
+
+def headline(exercise: ExerciseReport) -> str:
+    """One line: the exercise, what became of it, its points."""
+    return f"{MARKS[exercise.outcome]} {exercise.title} — {WORDS[exercise.outcome]} · {points(exercise)}"
+
+
+def points(exercise: ExerciseReport) -> str:
+    """`1.5 of 2 points`, or XP for a side quest."""
+    unit = "XP" if exercise.side_quest else "point" if exercise.max_points == 1 else "points"
+    return f"{exercise.points:g} of {exercise.max_points:g} {unit}"
+
+
+def notes(exercise: ExerciseReport) -> Iterator[str]:
+    """The sentences below the requirements: cause, error carried forward, next step."""
+    if exercise.cause:
+        yield f"Likely cause: {exercise.cause.message}"
+    if exercise.carried:
+        names = " and ".join(f"`{n}`" for n in exercise.carried)
+        verb = "does" if len(exercise.carried) == 1 else "do"
+        rest = "this one is right as it stands" if exercise.passed else "what is left here is this exercise's own"
+        yield f"Checked with the reference in place of {names}, which {verb} not pass yet: {rest}."
+    yield next_step(exercise)
+
+
+def next_step(exercise: ExerciseReport) -> str:
+    """What to do now."""
+    match exercise.outcome:
+        case Outcome.PASSED:
+            return "Next: go on to the next exercise."
+        case Outcome.NOT_ATTEMPTED:
+            return f'Next: write your answer in its cell, run it, and check again. Stuck? hint("{exercise.name}")'
+        case Outcome.WAITING:
+            return "Next: solve the exercise it needs, then check again."
+    return f'Next: change your cell, run it, and check again. Stuck? hint("{exercise.name}")'
+
+
+def _evidence_lines(requirement: Requirement) -> Iterator[str]:
+    evidence = requirement.evidence
+    if evidence is None:
+        return
+    yield evidence.message
+    if evidence.line:
+        yield f"in {evidence.line}"
+    if evidence.facts:
+        yield _facts(evidence)
+
+
+def _facts(evidence: Evidence) -> str:
+    return " · ".join(f"{label}: {value}" for label, value in evidence.facts.items())
+
+
+def html(exercise: ExerciseReport, footer: str = "") -> str:
+    """The card for a notebook: inline styles only, the theme's own text colour, readable without colour."""
+    edge = COLOURS.get(exercise.outcome, GREY)
+    rows = "" if exercise.outcome is Outcome.NOT_ATTEMPTED else "".join(map(_row, exercise.requirements))
+    remarks = "".join(f'<div style="margin-top:.35em">{inline(note)}</div>' for note in notes(exercise))
+    foot = f'<div style="margin-top:.35em;opacity:.75">{inline(footer)}</div>' if footer else ""
+    return (
+        f'<div role="group" aria-label="{escape(headline(exercise))}" style="border-left:4px solid {edge};'
+        'padding:.5em .9em;margin:.3em 0;max-width:60em;line-height:1.45">'
+        f'<div><b style="color:{edge}">{MARKS[exercise.outcome]}</b> <b>{inline(exercise.title)}</b> '
+        f"— {WORDS[exercise.outcome]} · {points(exercise)}</div>"
+        f'<ul style="list-style:none;padding-left:.2em;margin:.3em 0 0">{rows}</ul>{remarks}{foot}</div>'
+    )
+
+
+def _row(requirement: Requirement) -> str:
+    colour = COLOURS.get(requirement.outcome, GREY)
+    lines = "".join(
+        f'<div style="margin-left:1.5em;font-size:.93em;overflow-wrap:anywhere">{inline(line)}</div>'
+        for line in _evidence_lines(requirement)
+    )
+    return (
+        f'<li style="margin:.15em 0"><b style="color:{colour}" aria-label="{WORDS[requirement.outcome]}">'
+        f"{MARKS[requirement.outcome]}</b> {inline(requirement.text)}{lines}</li>"
+    )
+
+
+def inline(sentence: str) -> str:
+    """Escape, and turn backticks into code."""
+    parts = escape(sentence).split("`")
+    if len(parts) % 2 == 0:
+        return escape(sentence)
+    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))

@@ -1,0 +1,203 @@
+"""What a notebook talks to: `check`, `hint` and `reveal`, bound to one unit by its first cell.
+
+Nothing heavy is imported here: torch loads with the first check, in a kernel that has it already.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grading import units
+from grading.units import Unit
+
+if TYPE_CHECKING:
+    from grading.report import Context, ExerciseReport, Report
+
+
+class Score(float):
+    """The points of one check: a number to nbgrader (partial credit), a card to a person.
+
+    `repr` is exactly the number: nbgrader gives full marks for an output that it cannot read.
+    """
+
+    def __new__(cls, exercise: "ExerciseReport", footer: str = "", worth: float | None = None) -> "Score":
+        """`worth` overrides the points where they count as XP only."""
+        score = super().__new__(cls, exercise.points if worth is None else worth)
+        score.exercise = exercise
+        score.footer = footer
+        return score
+
+    def __repr__(self) -> str:
+        return repr(round(float(self), 2))
+
+    def _repr_html_(self) -> str:
+        from grading import card
+
+        return card.html(self.exercise, self.footer)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A few paragraphs for the learner, as text or as HTML."""
+
+    paragraphs: tuple[str, ...]
+    code: str = ""
+
+    def __repr__(self) -> str:
+        return "\n".join((*self.paragraphs, *([self.code] if self.code else [])))
+
+    def _repr_html_(self) -> str:
+        from grading.card import inline
+
+        text = "".join(f'<div style="margin:.25em 0">{inline(p)}</div>' for p in self.paragraphs)
+        code = f'<pre style="margin:.4em 0">{escape(self.code)}</pre>' if self.code else ""
+        return f'<div style="border-left:4px solid #767676;padding:.4em .9em;max-width:60em">{text}{code}</div>'
+
+
+def unit(name: str) -> tuple[Callable[[str], Any], Callable[[str], Any], Callable[[str], Any]]:
+    """Bind the calling notebook to a unit: its `check`, `hint` and `reveal`.
+
+    Raises `UnitNotFound` for a name that is none.
+    """
+    bound = units.find(name)
+    if "SOLO_FRESH" in os.environ:
+        return _quiet, _quiet, _quiet
+    desk = Desk(bound, sys._getframe(1).f_globals)
+    desk.explain_stubs()
+    return desk.check, desk.hint, desk.reveal
+
+
+def mark_as_read(name: str) -> Message:
+    """Note that a theory brief has been read."""
+    brief = units.find(name)
+    if "SOLO_FRESH" not in os.environ:
+        from grading import progress
+
+        progress.append(progress.Done(unit=brief.id))
+    return Message((f"“{brief.title}” is marked as read.",))
+
+
+def _quiet(name: str) -> None:
+    """In a fresh run the runner checks, not the notebook."""
+
+
+class Desk:
+    """One notebook at work: its unit and its live namespace."""
+
+    def __init__(self, bound: Unit, namespace: dict[str, Any]) -> None:
+        self.unit, self.namespace = bound, namespace
+
+    def check(self, name: str) -> Score:
+        """Check one exercise against the definitions in this kernel, record it, and show what came of it."""
+        from grading import card
+        from grading.runner import new_seed, run
+
+        context: Context = "autograde" if self._graded else "live"
+        # A learner's own check repeats the same numbers, so that they can be followed; a grading run chooses new ones.
+        seed = new_seed() if self._graded else 0
+        report = run(self.unit, self.namespace, name, seed=seed, context=context, find_causes=not self._graded)
+        footer = self._record(report)
+        exercise = report[name]
+        score = Score(exercise, footer, worth=0.0 if self._graded and exercise.side_quest else None)
+        if not _in_kernel():
+            print(card.text(exercise, footer))
+        return score
+
+    def hint(self, name: str) -> Message:
+        """The next of the exercise's hints. They cost nothing."""
+        from grading import progress
+        from grading.checkers import checker
+
+        hints = checker(self.unit, name).hints
+        given = progress.hints_given(self.unit.id, name)
+        if given >= len(hints):
+            return self._shown(Message((*_numbered(hints), f'That was all. reveal("{name}") shows the answer.')))
+        if self._counts:
+            progress.append(progress.Hint(unit=self.unit.id, exercise=name))
+        return self._shown(Message(_numbered(hints[: given + 1])))
+
+    def reveal(self, name: str) -> Message:
+        """The answer, after the third hint. It is recorded, opens the way, and earns nothing."""
+        from grading import progress
+        from grading.checkers import checker
+        from grading.source import solution_code
+
+        hints = checker(self.unit, name).hints
+        if progress.hints_given(self.unit.id, name) < len(hints):
+            return self._shown(Message((f'There are hints left: try hint("{name}") first.',)))
+        code = solution_code(self.unit, name)
+        if code is None:
+            return self._shown(Message(("This edition ships without solutions: ask your instructor.",)))
+        if self._counts:
+            progress.append(progress.Reveal(unit=self.unit.id, exercise=name))
+        return self._shown(Message(("One way to write it. Read it, close it, and write your own:",), code))
+
+    def explain_stubs(self) -> None:
+        """Let a demonstration that meets an unwritten exercise print one line instead of a traceback."""
+        shell = _shell()
+        if shell is None:
+            return
+
+        def handler(shell: Any, kind: type, error: BaseException, tb: Any, tb_offset: int | None = None) -> list[str]:
+            while tb.tb_next is not None:
+                tb = tb.tb_next
+            if tb.tb_frame.f_globals is not self.namespace:
+                shell.showtraceback((kind, error, tb), tb_offset=tb_offset)
+                return []
+            print(f"`{tb.tb_frame.f_code.co_qualname}` is not written yet.")
+            return []
+
+        shell.set_custom_exc((NotImplementedError,), handler)
+
+    def _record(self, report: "Report") -> str:
+        """Keep the result where it counts; the sentence that tells the learner which case this is."""
+        if self._graded:
+            return ""
+        if not self._counts:
+            return f"This is the original notebook, so nothing is recorded. `solo open {self.unit.id}` opens your copy."
+        from grading import progress
+
+        try:
+            progress.record(report)
+        except progress.ProgressError as error:
+            return f"Not recorded: {error}"
+        told = list(progress.notices())
+        if report.exercises[0].passed:
+            told.append(f"Passed here; `solo check {self.unit.id}` confirms it in a fresh process.")
+        return " ".join(told)
+
+    @property
+    def _counts(self) -> bool:
+        """Whether this is the learner's copy: in the unit's own folder stand only the starter and the solution."""
+        return not self._graded and Path.cwd() != self.unit.folder
+
+    @property
+    def _graded(self) -> bool:
+        return "NBGRADER_EXECUTION" in os.environ
+
+    def _shown(self, message: Message) -> Message:
+        if not _in_kernel() and _shell() is None:
+            print(message)
+        return message
+
+
+def _numbered(hints: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"Hint {i} of 3: {hint}" for i, hint in enumerate(hints, 1))
+
+
+def _shell() -> Any:
+    """The running IPython shell, None in plain Python."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    return get_ipython()
+
+
+def _in_kernel() -> bool:
+    """Whether a front end shows HTML."""
+    return type(_shell()).__name__ == "ZMQInteractiveShell"

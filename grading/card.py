@@ -69,11 +69,19 @@ def next_step(exercise: ExerciseReport) -> str:
     match exercise.outcome:
         case Outcome.PASSED:
             return "Next: go on to the next exercise."
+        case Outcome.NOT_ATTEMPTED if undefined := _undefined(exercise):
+            return f"Next: {undefined}, then check again."
         case Outcome.NOT_ATTEMPTED:
             return f'Next: write your answer in its cell, run it, and check again. Stuck? hint("{exercise.name}")'
         case Outcome.WAITING:
             return "Next: solve the exercise it needs, then check again."
     return f'Next: change your cell, run it, and check again. Stuck? hint("{exercise.name}")'
+
+
+def _undefined(exercise: ExerciseReport) -> str | None:
+    """What to do about a name that is not there, if that is why nothing could be judged."""
+    found = (r.evidence for r in exercise.requirements if r.evidence)
+    return next((evidence.message for evidence in found if evidence.stage == "undefined"), None)
 
 
 def _evidence_lines(requirement: Requirement) -> Iterator[str]:

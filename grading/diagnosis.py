@@ -85,7 +85,7 @@ def _absent(error: BaseException, frames: Frames, namespace: dict[str, Any]) -> 
     last, _ = frames[-1]
     if isinstance(error, Undefined):
         name = error.args[0]
-        message = f"`{name}` is not defined: run its cell first, and mend it if that raises"
+        message = f"`{name}` is not defined here: write and run its cell, mend it if it raises"
         return Outcome.FAILED, Evidence(stage="undefined", message=message), name
     if last.f_globals is not namespace:
         return None

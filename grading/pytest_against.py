@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from grading import card, progress, units
-from grading.fresh import run_fresh
+from grading.fresh import NotebookError, run_fresh
 from grading.report import Outcome, Report
 from grading.units import Unit
 
@@ -70,7 +70,10 @@ def _report(config: pytest.Config, unit: Unit) -> Report:
     if unit.id not in reports:
         against = config.getoption("against")
         known = {"solution": unit.solution, "starter": unit.notebook, "workspace": unit.workspace_notebook}
-        reports[unit.id] = run_fresh(unit, known.get(against) or Path(against).resolve())
+        try:
+            reports[unit.id] = run_fresh(unit, known.get(against) or Path(against).resolve())
+        except NotebookError as error:
+            pytest.exit(str(error), returncode=2)
         if config.getoption("record") and against not in {"solution", "starter"}:
             progress.record(reports[unit.id])
     return reports[unit.id]

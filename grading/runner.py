@@ -208,8 +208,12 @@ class Session:
         return Result(requirements, signatures, others, carried)
 
     def _outcome(self, collected: Collected, checker: Checker, blamed: str | None) -> Outcome:
-        if blamed not in {None, checker.name} and collected.outcome is not Outcome.PASSED:
+        diagnosis = collected.diagnosis
+        if blamed not in {None, checker.name} and diagnosis:
             return Outcome.WAITING
+        if diagnosis and diagnosis.evidence.stage == "undefined" and diagnosis.blames not in self.broken:
+            # Its cell has not run, or is still the stub of a whole class: either way there is nothing to judge.
+            return Outcome.NOT_ATTEMPTED if blamed else collected.outcome
         return collected.outcome
 
     def _evidence(self, collected: Collected) -> Evidence | None:

@@ -59,6 +59,11 @@ def test_untouched_work_is_not_scolded(tiny, solved):
     assert "✗" not in text
 
 
+def test_an_undefined_name_is_told_what_to_do(tiny, solved):
+    del solved["softmax"]
+    assert "`softmax` is not defined here: write and run its cell" in card.text(run(tiny, solved, "softmax")["softmax"])
+
+
 def test_error_carried_forward_is_told(tiny, solved):
     exec("def softmax(x, dim):\n    raise NotImplementedError", solved)
     text = card.text(run(tiny, solved, "attention")["attention"])

@@ -41,11 +41,18 @@ def test_a_stub_is_not_attempted_and_earns_nothing(tiny, solved):
     assert exercise.cause is None
 
 
-def test_an_undefined_name_is_said_to_be_undefined(tiny, solved):
+def test_a_name_that_is_not_there_is_said_to_be_undefined(tiny, solved):
     del solved["softmax"]
     report = run(tiny, solved, "softmax")
-    assert report["softmax"].outcome is Outcome.FAILED
+    assert report["softmax"].outcome is Outcome.NOT_ATTEMPTED
     assert first_evidence(report, "softmax").stage == "undefined"
+
+
+def test_a_cell_that_raised_was_an_attempt(tiny, solved):
+    del solved["softmax"]
+    exercise = Session(tiny, solved, broken={"softmax": "its cell raised SyntaxError"}).exercise("softmax")
+    assert exercise.outcome is Outcome.FAILED
+    assert exercise.requirements[0].evidence.message.endswith("because its cell raised SyntaxError")
 
 
 def test_an_exception_shows_the_learners_own_line(tiny, solved):

@@ -1,0 +1,58 @@
+"""What `check("…")` costs beyond the tests it runs, for every exercise of a unit. The first call is told apart.
+
+python benchmarks/check_overhead.py [UNIT] [--rounds N]
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from grading.checkers import checkers
+from grading.learner_notebook import new_module, read_notebook, run_cells
+from grading.runner import run
+from grading.units import Unit, find
+
+
+def main(unit: Annotated[str, typer.Argument()] = "phase1/lab1", rounds: int = 15) -> None:
+    """Print, per exercise, the median milliseconds of the tests, of the whole check, and of the difference."""
+    bound = find(unit)
+    with tempfile.TemporaryDirectory() as scratch:
+        namespace = solved(bound, Path(scratch))
+    first, _ = one_check(bound, namespace, checkers(bound)[0].name)
+    table = Table(
+        "exercise", "tests (ms)", "check (ms)", "overhead (ms)", title=f"check() on {bound.id}, {rounds} rounds"
+    )
+    overheads = []
+    for checker in checkers(bound):
+        totals, tests = zip(*(one_check(bound, namespace, checker.name) for _ in range(rounds)), strict=True)
+        extra = [total - test for total, test in zip(totals, tests, strict=True)]
+        overheads += extra
+        table.add_row(checker.name, *(f"{1000 * statistics.median(column):.1f}" for column in (tests, totals, extra)))
+    Console().print(table)
+    print(f"median overhead {1000 * statistics.median(overheads):.1f} ms; the first check took {1000 * first:.0f} ms")
+
+
+def solved(unit: Unit, scratch: Path) -> dict[str, Any]:
+    """The namespace that the definitions of a unit's solution leave behind."""
+    cells = [cell for cell in read_notebook(unit.solution) if not cell.check and not cell.demo]
+    module = new_module(scratch, cells)
+    run_cells(cells, module)
+    return module.__dict__
+
+
+def one_check(unit: Unit, namespace: dict[str, Any], exercise: str) -> tuple[float, float]:
+    """Seconds of a whole check, and of its tests alone."""
+    start = time.perf_counter()
+    report = run(unit, namespace, exercise)
+    total = time.perf_counter() - start
+    return total, sum(requirement.seconds for requirement in report[exercise].requirements)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -122,10 +122,11 @@ def _names(unit: Unit, only: str | None) -> list[str]:
 def _missing(unit: Unit, cells: list[NotebookCell], only: str | None) -> list[str]:
     from grading.source import read_source
 
-    expected = [c.name for c in read_source(unit.source) if c.kind == "solution" and only in {None, c.name}]
+    expected = {c.names[0]: c.name for c in read_source(unit.source) if c.kind == "solution" and only in {None, c.name}}
     return [
-        f"the notebook has no cell for `{name}` any more: `solo reset {unit.id} --exercise {name}` restores it"
-        for name in missing_cells(cells, expected)
+        f"the notebook has no cell for `{grade_id}` any more: "
+        f"`solo reset {unit.id} --exercise {expected[grade_id]}` restores it"
+        for grade_id in missing_cells(cells, expected)
     ]
 
 

@@ -92,18 +92,22 @@ def run_cells(
     A cell that raises does not stop the next one, as in *Run All*.
     """
     shell = _shell(module)
+    cells = list(cells)
+    promised = {cell.grade_id for cell in cells}
     errors = {}
     for cell in cells:
         on_cell(cell)
         result = shell.run_cell(cell.source, store_history=False)
         error = result.error_before_exec or result.error_in_exec
-        if error is not None and not _from_stub(error, module):
+        if error is not None and not _is_unwritten(error, module, promised):
             errors[cell.index] = f"{type(error).__name__}: {_short(error)}"
     return errors
 
 
-def _from_stub(error: BaseException, module: ModuleType) -> bool:
-    """Whether a demonstration met an exercise that is not written yet: nothing to report."""
+def _is_unwritten(error: BaseException, module: ModuleType, promised: set[str | None]) -> bool:
+    """Whether a cell met a stub, or a class whose cell is one: nothing that its exercise does not tell already."""
+    if isinstance(error, NameError):
+        return error.name in promised
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     return isinstance(error, NotImplementedError) and frames[-1].f_globals is module.__dict__
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from grading import units
@@ -142,16 +143,26 @@ class Desk:
         if shell is None:
             return
 
-        def handler(shell: Any, kind: type, error: BaseException, tb: Any, tb_offset: int | None = None) -> list[str]:
-            while tb.tb_next is not None:
-                tb = tb.tb_next
-            if tb.tb_frame.f_globals is not self.namespace:
+        def handler(shell: Any, kind: type, error: Exception, tb: Any, tb_offset: int | None = None) -> list[str]:
+            name = self._unwritten(error, tb)
+            if name is None:
                 shell.showtraceback((kind, error, tb), tb_offset=tb_offset)
-                return []
-            print(f"`{tb.tb_frame.f_code.co_qualname}` is not written yet.")
+            else:
+                print(f"`{name}` is not written yet.")
             return []
 
-        shell.set_custom_exc((NotImplementedError,), handler)
+        shell.set_custom_exc((NotImplementedError, NameError), handler)
+
+    def _unwritten(self, error: Exception, tb: Any) -> str | None:
+        """The stub that raised `error`, or the exercise whose cell has left no name behind."""
+        frame = list(walk_tb(tb))[-1][0]
+        if frame.f_globals is not self.namespace:
+            return None
+        if isinstance(error, NotImplementedError):
+            return frame.f_code.co_qualname if frame.f_code.co_name != "<module>" else None
+        from grading.source import exercise_of
+
+        return error.name if error.name in exercise_of(self.unit) else None
 
     def _record(self, report: "Report") -> str:
         """Keep the result where it counts; the sentence that tells the learner which case this is."""

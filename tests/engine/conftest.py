@@ -46,7 +46,7 @@ def write_notebook(tiny: Unit, tmp_path: Path) -> Callable[..., Path]:
             source, meta = cell.text, {}
             if cell.kind == "solution":
                 source = replaced.get(cell.name, source)
-                meta = {"grade_id": cell.name, "solution": True, "grade": False}
+                meta = {"grade_id": cell.names[0], "solution": True, "grade": False}
             if cell.kind == "check":
                 meta = {"grade_id": f"check-{cell.name}", "solution": False, "grade": True}
             if source is not None:

@@ -94,6 +94,15 @@ def test_an_unwritten_exercise_in_a_demonstration_prints_one_line(kernel):
     assert seen["stderr"] == ""
 
 
+def test_a_class_that_is_still_a_stub_prints_one_line_too(kernel):
+    assert (
+        kernel.run("class Scale(nn.Module):\n    raise NotImplementedError")["stdout"]
+        == "`Scale` is not written yet.\n"
+    )
+    assert kernel.run("Scale(3)")["stdout"] == "`Scale` is not written yet.\n"
+    assert kernel.run("print(tehsor)")["error"] == "NameError"
+
+
 def test_other_not_implemented_errors_keep_their_traceback(kernel):
     assert kernel.run("nn.Module()(1)")["error"] == "NotImplementedError"
 

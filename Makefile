@@ -1,0 +1,63 @@
+# `make start` for learners, `make test` for everyone; the rest is for authors and instructors.
+PYTHONS ?= python3.11 python3.12 python3.13 python3 python
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+TORCH ?=
+COURSE ?= course
+# One math thread per process: on a busy machine two fight, and timings go wild.
+TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
+
+.DELETE_ON_ERROR:
+.PHONY: start install test test-all lint notebooks release bench lock
+
+start: install
+	@$(VENV)/bin/solo start $(ARGS)
+
+install: $(INSTALLED)
+
+# ARGS=--no-lab only prepares; TORCH=cpu takes PyTorch's CPU build, without the CUDA libraries (Linux).
+$(INSTALLED): requirements.txt pyproject.toml
+	@for python in $(PYTHONS); do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; \
+	    then found=$$python; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, and none was found: install one, or name it as PYTHONS=/path/to/python." >&2; \
+	  exit 1; fi; \
+	[ -x $(PY) ] || $$found -m venv $(VENV)
+ifeq ($(TORCH),cpu)
+	$(PY) -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu \
+	  $$(grep -oE '^torch(vision|audio)?==[^ ]+' requirements.txt)
+	grep -vE '^(nvidia|cuda|triton)-?' requirements.txt > $(VENV)/requirements.txt
+	$(PY) -m pip install --quiet --requirement $(VENV)/requirements.txt
+else
+	$(PY) -m pip install --quiet --requirement requirements.txt
+endif
+	@touch $@
+
+test: install lint
+	$(TESTS) tests
+
+test-all: test
+	$(MAKE) bench
+
+lint: install
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+notebooks: install
+	$(VENV)/bin/grading build
+
+# make release UNIT=phase1/lab1 COURSE=course
+release: install
+	$(VENV)/bin/grading release $(UNIT) --course $(COURSE)
+
+bench: install
+	OMP_NUM_THREADS=1 $(PY) benchmarks/check_overhead.py
+
+# The lock for every system: `uv pip compile` only writes it, pip installs from it.
+lock: install
+	$(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
+	  --custom-compile-command "make lock" --output-file requirements.txt pyproject.toml
+	echo "-e ." >> requirements.txt

@@ -1,6 +1,7 @@
 """Lazy answers: what earns nothing in any exercise. The engine tries them on every one."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from inspect import isfunction
 from typing import Any
 
@@ -53,14 +54,31 @@ def _returns_argument(function: Callable) -> Callable:
 
 
 def _returns_zeros(function: Callable) -> Callable:
-    """The right shapes and types, and nothing in them."""
+    """The right shapes and types, and nothing in them; whatever else the function does, it does to copies."""
 
-    def zero(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return torch.zeros_like(value)
-        return type(value)(0) if isinstance(value, bool | int | float) else value
+    def lazy(*args: Any, **kwargs: Any) -> Any:
+        try:
+            with torch.no_grad():
+                return tree_map(_zero, function(*tree_map(_copy, args), **tree_map(_copy, kwargs)))
+        except Exception:
+            return None
 
-    return lambda *args, **kwargs: tree_map(zero, function(*args, **kwargs))
+    return lazy
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    try:
+        return deepcopy(value)
+    except Exception:
+        return value
+
+
+def _zero(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return torch.zeros_like(value)
+    return type(value)(0) if isinstance(value, bool | int | float) else None
 
 
 def _without_signature(call: Callable) -> Callable:

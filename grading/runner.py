@@ -255,7 +255,8 @@ class Session:
         plugin = CheckPlugin(
             self.namespace, self.unit.checkers, self.seed, frozenset({checker.class_name}), fast_only, on_test
         )
-        with _state_kept(), _fresh_modules(self.unit):
+        _forget_if_edited(self.unit)
+        with _state_kept():
             pytest.main([str(self.unit.checkers), f"--rootdir={content_root()}", *PYTEST_ARGUMENTS], plugins=[plugin])
         if plugin.interrupted:
             raise KeyboardInterrupt
@@ -287,10 +288,14 @@ def _state_kept() -> Iterator[None]:
             os.environ["PYTEST_CURRENT_TEST"] = current_test
 
 
-@contextmanager
-def _fresh_modules(unit: Unit) -> Iterator[None]:
-    """Forget the checker module, or an edited or another unit's `test_lab` would be what runs."""
-    path = str(unit.checkers)
-    for name in [n for n, module in sys.modules.items() if getattr(module, "__file__", None) == path]:
-        del sys.modules[name]
-    yield
+_loaded: dict[str, int] = {}
+"""The checker files that are loaded, with the time of their last change."""
+
+
+def _forget_if_edited(unit: Unit) -> None:
+    """Let an edited checker file be read again. An unchanged one stays loaded: reading it can triple a check."""
+    path, changed = str(unit.checkers), unit.checkers.stat().st_mtime_ns
+    if _loaded.get(path) != changed:
+        for name in [n for n, module in sys.modules.items() if getattr(module, "__file__", None) == path]:
+            del sys.modules[name]
+    _loaded[path] = changed

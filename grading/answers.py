@@ -37,6 +37,8 @@ class Answer:
     message: str
     defines: tuple[str, ...]
     code: CodeType
+    extends: bool
+    """Whether it is a class that extends the one it replaces, `class Value(Value)`; that one is the reference's."""
 
 
 class AnswersError(ValueError):
@@ -79,9 +81,9 @@ def _answer(node: ast.ClassDef, base: str, path: Path) -> Answer:
     if not defined_names(body):
         raise AnswersError(f"{where}: it defines nothing that could replace an answer.")
     code = compile(ast.Module(body=body, type_ignores=[]), str(path), "exec")
-    return Answer(
-        node.name, exercise, base == "Alternative", " ".join(message.split()), tuple(defined_names(body)), code
-    )
+    extends = any(isinstance(s, ast.ClassDef) and s.name in map(ast.unparse, s.bases) for s in body)
+    right, words = base == "Alternative", " ".join(message.split())
+    return Answer(node.name, exercise, right, words, tuple(defined_names(body)), code, extends)
 
 
 def _assigns(statement: ast.stmt, name: str) -> bool:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import CodeType
 
 from grading.answers import Answer, mistakes
 from grading.diagnosis import Signature
@@ -15,7 +14,7 @@ Signatures = Mapping[str, Signature]
 
 
 def name_cause(
-    unit: Unit, exercise: str, failures: Signatures, signatures_of: Callable[[CodeType], Signatures]
+    unit: Unit, exercise: str, failures: Signatures, signatures_of: Callable[[Answer], Signatures]
 ) -> Cause | None:
     """The one mistake that explains `failures` (by test id), or None if none or several do.
 
@@ -27,7 +26,7 @@ def name_cause(
     for mistake in mistakes(unit, exercise):
         if time.perf_counter() > deadline:
             break
-        tried.append((mistake, signatures_of(mistake.code)))
+        tried.append((mistake, signatures_of(mistake)))
     return choose(tried, failures)
 
 

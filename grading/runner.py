@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import pytest
 import torch
 
 from grading import causes
-from grading.answers import replaced
+from grading.answers import Answer, replaced
 from grading.checkers import Checker, checkers
 from grading.diagnosis import Signature
 from grading.pytest_plugin import CheckPlugin, Collected
@@ -241,12 +240,12 @@ class Session:
         if not result.fast_signatures or any(r.outcome in NOT_TRIED for r in result.requirements):
             return None
 
-        def signatures_of(code: CodeType) -> Mapping[str, Signature]:
-            with replaced(self.namespace, code):
+        def signatures_of(mistake: Answer) -> Mapping[str, Signature]:
+            base = (checker.name,) if mistake.extends else ()
+            with self._references((*result.carried, *base)), replaced(self.namespace, mistake.code):
                 return self.tested(checker.name, fast_only=True).signatures
 
-        with self._references(result.carried):
-            return causes.name_cause(self.unit, checker.name, result.fast_signatures, signatures_of)
+        return causes.name_cause(self.unit, checker.name, result.fast_signatures, signatures_of)
 
     def _pytest(self, checker: Checker, fast_only: bool = False) -> dict[str, Collected]:
         """Run the tests of one exercise; results by test id."""

@@ -99,6 +99,22 @@ def test_two_mistakes_at_once_name_the_one_whose_results_show(tiny, solved):
     assert exercise.cause is None, "two mistakes explain a part each: naming one would be a guess"
 
 
+def test_a_mistake_in_one_method_is_named_whatever_the_learners_class_is_made_of(tiny, solved):
+    code = """
+class Scale(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.factors = nn.Parameter(torch.ones(size))
+
+    def forward(self, x):
+        with torch.no_grad():
+            scaled = x * self.factors
+        return scaled.requires_grad_()
+"""
+    define(solved, code)
+    assert run(tiny, solved, "scale")["scale"].cause.mistake == "Detached"
+
+
 def test_a_failed_guard_withholds_one_share(tiny, solved):
     define(
         solved,

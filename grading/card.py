@@ -72,10 +72,10 @@ def next_step(exercise: ExerciseReport) -> str:
         case Outcome.NOT_ATTEMPTED if undefined := _undefined(exercise):
             return f"Next: {undefined}, then check again."
         case Outcome.NOT_ATTEMPTED:
-            return f'Next: write your answer in its cell, run it, and check again. Stuck? hint("{exercise.name}")'
+            return f'Next: write your answer in its cell, run it, and check again. Stuck? `hint("{exercise.name}")`'
         case Outcome.WAITING:
             return "Next: solve the exercise it needs, then check again."
-    return f'Next: change your cell, run it, and check again. Stuck? hint("{exercise.name}")'
+    return f'Next: change your cell, run it, and check again. Stuck? `hint("{exercise.name}")`'
 
 
 def _undefined(exercise: ExerciseReport) -> str | None:
@@ -103,7 +103,7 @@ def html(exercise: ExerciseReport, footer: str = "") -> str:
     """The card for a notebook: inline styles only, the theme's own text colour, readable without colour."""
     edge = COLOURS.get(exercise.outcome, GREY)
     rows = "" if exercise.outcome is Outcome.NOT_ATTEMPTED else "".join(map(_row, exercise.requirements))
-    remarks = "".join(f'<div style="margin-top:.35em">{inline(note)}</div>' for note in notes(exercise))
+    remarks = "".join(f'<div style="margin-top:.35em">{_remark(note)}</div>' for note in notes(exercise))
     foot = f'<div style="margin-top:.35em;opacity:.75">{inline(footer)}</div>' if footer else ""
     return (
         f'<div role="group" aria-label="{escape(headline(exercise))}" style="border-left:4px solid {edge};'
@@ -124,6 +124,12 @@ def _row(requirement: Requirement) -> str:
         f'<li style="margin:.15em 0"><b style="color:{colour}" aria-label="{WORDS[requirement.outcome]}">'
         f"{MARKS[requirement.outcome]}</b> {inline(requirement.text)}{lines}</li>"
     )
+
+
+def _remark(note: str) -> str:
+    """A note with its label in bold."""
+    label, colon, rest = note.partition(": ")
+    return f"<b>{label}:</b> {inline(rest)}" if colon and label in {"Likely cause", "Next"} else inline(note)
 
 
 def inline(sentence: str) -> str:

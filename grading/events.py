@@ -1,0 +1,108 @@
+"""What happens to a learner, one model per kind of event; `progress.json` is a list of these and nothing else."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import uuid4
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from grading.report import Context, ExerciseReport, Outcome, Report
+
+CONFIRMING: frozenset[Context] = frozenset({"fresh", "autograde", "class"})
+"""Contexts that ran the notebook from its first cell. A live kernel remembers what the notebook no longer says."""
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(default_factory=lambda: uuid4().hex)
+    at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class Attempt(_Event):
+    """One exercise was checked and had been worked on."""
+
+    kind: Literal["attempt"] = "attempt"
+    unit: str
+    exercise: str
+    checker: str
+    """Digest of the checker that judged it."""
+    outcome: Outcome
+    points: float
+    max_points: float
+    context: Context
+    seed: int
+    requirements: dict[str, Outcome]
+    mistake: str | None = None
+    """Name of the known mistake that explains the failure."""
+    carried: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, report: Report, exercise: ExerciseReport) -> "Attempt":
+        """The attempt that `report` tells of."""
+        return cls(
+            at=report.at,
+            unit=report.unit,
+            exercise=exercise.name,
+            checker=exercise.checker,
+            outcome=exercise.outcome,
+            points=exercise.points,
+            max_points=exercise.max_points,
+            context=report.context,
+            seed=report.seed,
+            requirements={r.id: r.outcome for r in exercise.requirements},
+            mistake=exercise.cause.mistake if exercise.cause else None,
+            carried=exercise.carried,
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Full marks."""
+        return self.outcome is Outcome.PASSED
+
+    @property
+    def confirms(self) -> bool:
+        """Whether its points count for the rank."""
+        return self.context in CONFIRMING
+
+
+class Hint(_Event):
+    """The next hint of an exercise was given."""
+
+    kind: Literal["hint"] = "hint"
+    unit: str
+    exercise: str
+
+
+class Reveal(_Event):
+    """The answer to an exercise was shown."""
+
+    kind: Literal["reveal"] = "reveal"
+    unit: str
+    exercise: str
+
+
+class Note(_Event):
+    """The learner wrote down what was learnt, or what to improve."""
+
+    kind: Literal["note"] = "note"
+    unit: str
+    text: str
+    improve: bool = False
+
+
+class Done(_Event):
+    """The learner says that a unit is done: a theory brief is read."""
+
+    kind: Literal["done"] = "done"
+    unit: str
+
+
+class RankUp(_Event):
+    """A rank was earned; it stays, whatever changes afterwards."""
+
+    kind: Literal["rank_up"] = "rank_up"
+    rank: str
+
+
+Event = Annotated[Attempt | Hint | Reveal | Note | Done | RankUp, Field(discriminator="kind")]

@@ -1,0 +1,51 @@
+"""A lab as an nbgrader assignment: the course's folder, the instructor's source, and the version students get."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from grading.build import source_text
+from grading.units import Unit
+
+COURSE_CONFIG = '''"""nbgrader's settings for this course: those the labs are built with, then your own."""
+
+from grading.nbgrader_config import settings
+
+c = get_config()  # noqa: F821 - nbgrader defines it
+c.merge(settings())
+c.CourseDirectory.course_id = "pytorch-solo-leveling"
+'''
+
+
+class ReleaseError(RuntimeError):
+    """nbgrader refused the release; the message is what it said."""
+
+
+def release(unit: Unit, course: Path) -> Path:
+    """Write `unit` into the course's `source/` and let nbgrader make the students' version, whose path is returned.
+
+    An `nbgrader_config.py` that is there already is left as it is.
+    """
+    if unit.kind != "lab":
+        raise ReleaseError(f"{unit.id} has no exercises: only labs are released to be graded.")
+    place = Path(unit.name, f"{unit.name}.ipynb")
+    source = course / "source" / place
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text(source_text(unit), encoding="utf-8", newline="\n")
+    config = course / "nbgrader_config.py"
+    if not config.exists():
+        config.write_text(COURSE_CONFIG, encoding="utf-8")
+    run = nbgrader("generate_assignment", unit.name, "--force", course=course)
+    if run.returncode:
+        raise ReleaseError(run.stderr.strip())
+    return course / "release" / place
+
+
+def nbgrader(*arguments: str, course: Path) -> subprocess.CompletedProcess[str]:
+    """Run an nbgrader command in the folder of a course."""
+    # Its first gradebook starts `alembic` by name, which only an activated environment would find.
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    return subprocess.run(command, cwd=course, env={**os.environ, "PATH": path}, capture_output=True, text=True)

@@ -1,0 +1,92 @@
+"""`grading`: what authors and instructors type. Build the notebooks, release a lab to a class, take its grades."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from grading import units
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+console = Console(highlight=False, soft_wrap=True)
+
+
+@app.command()
+def build(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[UNIT]…", help="Units; all without one.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail and name what is out of date.")] = False,
+) -> None:
+    """Build notebooks from their sources, and project starters from their solutions."""
+    from grading import build as notebooks
+    from grading import scaffold
+    from grading.answers import AnswersError
+    from grading.checkers import CheckerError
+    from grading.source import SourceError
+
+    steps = [(notebooks, units.find(name)) for name in names or [u.id for u in units.all_units()]]
+    if not names:
+        steps += [(scaffold, project) for project in scaffold.projects()]
+    changed, refused = [], False
+    for module, what in steps:
+        try:
+            changed += module.stale(what) if check else module.build(what)
+        except (SourceError, CheckerError, AnswersError) as error:
+            console.print(str(error), style="red", markup=False)
+            refused = True
+    for path in changed:
+        console.print(f"{'out of date' if check else 'written'}: {_short(path)}")
+    if check and changed:
+        console.print("`grading build` (or `make notebooks`) brings them up to date.")
+    if refused or (check and changed):
+        raise typer.Exit(1)
+    if not changed:
+        console.print("Everything is up to date.")
+
+
+@app.command()
+def release(
+    name: Annotated[str, typer.Argument(metavar="UNIT")],
+    course: Annotated[Path, typer.Option(help="The course's folder; made if it is not there.")] = Path("course"),
+) -> None:
+    """Put a lab into an nbgrader course: its source, and from it the version that students get."""
+    from grading.release import release as release_unit
+
+    released = release_unit(units.find(name), course)
+    console.print(f"Released: {_short(released)}")
+    console.print(f"Put what is handed in at {course}/submitted/STUDENT/{released.stem}/. Then, in {course}:")
+    console.print(f"  nbgrader autograde {released.stem}\n  nbgrader generate_feedback {released.stem}")
+
+
+@app.command()
+def grades(
+    course: Path,
+    assignment: str,
+    out: Annotated[Path, typer.Option(help="Where each student's STUDENT/progress.json goes.")],
+) -> None:
+    """Write the marks of an autograded assignment into one progress.json per student."""
+    from grading.gradebook import write_grades
+
+    for student, points, path in write_grades(course, assignment, out):
+        console.print(f"{student}: {points:g} points, {_short(path)}")
+
+
+def _short(path: Path) -> str:
+    path, here = path.resolve(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one sentence, not a traceback."""
+    try:
+        app()
+    except Exception as error:
+        if not type(error).__module__.startswith("grading."):
+            raise
+        # An exception of our own says in its message what to do.
+        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

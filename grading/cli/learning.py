@@ -1,0 +1,152 @@
+"""Commands for working on a unit: start, open, check, hint, reset."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from grading import progress, units
+from grading import status as status_of
+from grading.checkers import Checker, checker, checkers, snake_case
+from grading.cli import launch, show
+from grading.cli.record import UnitName
+from grading.report import ExerciseReport, Outcome, Report
+from grading.units import Unit
+
+STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.RAISED: "red"}
+
+
+def start(
+    lab: Annotated[bool, typer.Option("--lab/--no-lab", help="Open JupyterLab, or only prepare.")] = True,
+) -> None:
+    """Go on where you were: your rank, the next quest, and its notebook in JupyterLab."""
+    now = status_of.derive(progress.load().events)
+    show.headline(now)
+    show.quest(now)
+    unit = units.find(now.next_quest.unit) if now.next_quest else None
+    if unit:
+        _prepare(unit)
+    if lab:
+        launch.jupyterlab(unit.workspace_notebook if unit else None)
+
+
+def open_unit(unit: UnitName) -> None:
+    """Open a unit in JupyterLab: your copy, which is made if there is none."""
+    wanted = units.find(unit)
+    _prepare(wanted)
+    launch.jupyterlab(wanted.workspace_notebook)
+
+
+def check(
+    unit: UnitName,
+    exercise: Annotated[str | None, typer.Option(help="Check this one only.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeat a run; chosen anew without it.")] = None,
+    notebook: Annotated[Path | None, typer.Option(help="Another notebook than your copy.")] = None,
+) -> None:
+    """Run your notebook from the top in a fresh process and confirm what passes. Exit code 0 if the core passes."""
+    wanted = _lab(unit)
+    only = _exercise(wanted, exercise).name if exercise else None
+    path = notebook or (Path(unit) if unit.endswith(".ipynb") else wanted.workspace_notebook)
+    if path == wanted.workspace_notebook and not path.exists():
+        raise show.Refused(f"You have no copy of {wanted.id} yet: `solo open {wanted.id}` makes one.")
+    report = _run(wanted, path, only, seed)
+    _show(report)
+    # In the unit's own folder stand only the starter and the solution.
+    if path.resolve().parent == wanted.folder:
+        show.say(f"{show.short(path)} is the repository's own notebook, so this does not count.")
+    else:
+        show.ranked_up(progress.record(report))
+    asked = [e for e in report.exercises if only or not e.side_quest]
+    raise typer.Exit(0 if all(e.passed for e in asked) else 1)
+
+
+def hint(
+    unit: UnitName, exercise: Annotated[str, typer.Argument(metavar="EXERCISE", help="Its name, as in check(…).")]
+) -> None:
+    """The next of an exercise's hints. They cost nothing."""
+    wanted = _lab(unit)
+    asked = _exercise(wanted, exercise)
+    given = progress.hints_given(wanted.id, asked.name)
+    for number, text in enumerate(asked.hints[: given + 1], 1):
+        show.say(f"Hint {number} of {len(asked.hints)}: {text}")
+    if given < len(asked.hints):
+        progress.append(progress.Hint(unit=wanted.id, exercise=asked.name))
+    else:
+        show.say(f'That was all. reveal("{asked.name}") in the notebook shows the answer, which then earns nothing.')
+
+
+def reset(
+    unit: UnitName,
+    exercise: Annotated[str | None, typer.Option(help="Reset the cell of this exercise only.")] = None,
+) -> None:
+    """Start a notebook, or one exercise in it, over. What you had is kept as a dated backup."""
+    from grading import workspace
+
+    wanted = units.find(unit)
+    if exercise:
+        name = _exercise(wanted, exercise).name
+        backup = workspace.reset_exercise(wanted, name)
+        show.say(f"`{name}` is a blank stub again.")
+    else:
+        backup = workspace.reset(wanted)
+        show.say(f"{show.short(wanted.workspace_notebook)} is as it was at the beginning.")
+    if backup:
+        show.say(f"What you had is in {show.short(backup)}.")
+        show.say("If it is open in JupyterLab: File → Reload Notebook from Disk.")
+
+
+def _prepare(unit: Unit) -> None:
+    from grading import workspace
+
+    made = workspace.ensure(unit)
+    show.say(f"Your copy: {show.short(unit.workspace_notebook)}{' (new)' if made else ''}")
+
+
+def _lab(name: str) -> Unit:
+    unit = units.find(name)
+    if not checkers(unit):
+        raise show.Refused(f"{unit.id} has no exercises to check; `solo done {unit.id}` marks it as read.")
+    return unit
+
+
+def _exercise(unit: Unit, name: str) -> Checker:
+    try:
+        return checker(unit, snake_case(name.strip().replace("-", "_")))
+    except LookupError as error:
+        raise show.Refused(str(error)) from None
+
+
+def _run(unit: Unit, path: Path, only: str | None, seed: int | None) -> Report:
+    from grading.fresh import run_fresh
+
+    if path.exists():
+        show.say(f"Checking {show.short(path)} as saved at {datetime.fromtimestamp(path.stat().st_mtime):%H:%M:%S}.")
+    with show.console.status("starting a fresh process") as spinner:
+        return run_fresh(unit, path, only, seed, on_step=lambda step: spinner.update(escape(step)))
+
+
+def _show(report: Report) -> None:
+    for exercise in report.exercises:
+        _show_exercise(exercise)
+    for problem in report.problems:
+        show.say(f"Note: {problem}.")
+    core = [e for e in report.exercises if not e.side_quest]
+    passed = sum(e.passed for e in core)
+    show.say(
+        f"{report.unit}: {report.points:g} of {report.max_points:g} points, {passed} of {len(core)} core exercises "
+        f"passed in {report.seconds:.1f} s (seed {report.seed}).",
+        style="bold",
+    )
+
+
+def _show_exercise(exercise: ExerciseReport) -> None:
+    """A line for what passed or was not begun, the whole card for the rest."""
+    from grading import card
+
+    brief = exercise.outcome in {Outcome.PASSED, Outcome.NOT_ATTEMPTED}
+    first, *rest = (card.headline(exercise) if brief else card.text(exercise)).splitlines()
+    show.say(first, style=STYLES.get(exercise.outcome, ""))
+    if rest:
+        show.say("\n".join(rest))

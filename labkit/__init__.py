@@ -1,0 +1,1 @@
+"""What the labs share: data sets, plots and measurements."""

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 TORCH ?=
 COURSE ?= course
 # One math thread per process: on a busy machine two fight, and timings go wild.
-TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
+TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
 .PHONY: start install test test-all lint notebooks release bench lock
@@ -18,13 +18,14 @@ install: $(INSTALLED)
 
 # ARGS=--no-lab only prepares; TORCH=cpu takes PyTorch's CPU build, without the CUDA libraries (Linux).
 $(INSTALLED): requirements.txt pyproject.toml
-	@for python in $(PYTHONS); do \
+	@found=; for python in $(PYTHONS); do \
 	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; \
 	    then found=$$python; break; fi; done; \
 	if [ -z "$$found" ]; then \
 	  echo "Python 3.11, 3.12 or 3.13 is needed, and none was found: install one, or name it as PYTHONS=/path/to/python." >&2; \
 	  exit 1; fi; \
-	[ -x $(PY) ] || $$found -m venv $(VENV)
+	$(PY) -m pip --version >/dev/null 2>&1 || $$found -m venv --clear $(VENV)
+	@echo "Installing into $(VENV): some minutes and gigabytes the first time."
 ifeq ($(TORCH),cpu)
 	$(PY) -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu \
 	  $$(grep -oE '^torch(vision|audio)?==[^ ]+' requirements.txt)

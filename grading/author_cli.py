@@ -45,6 +45,23 @@ def build(
 
 
 @app.command()
+def prove(name: Annotated[str, typer.Argument(metavar="UNIT")]) -> None:
+    """Try every known and every lazy answer on a lab's checkers; fail if one is not treated as it should be."""
+    from collections import Counter
+
+    from grading.proof import prove as trials_of
+
+    trials = trials_of(units.find(name))
+    for kind, count in Counter(trial.kind for trial in trials).items():
+        console.print(f"{count} trials of {kind} answers")
+    faults = [trial.fault for trial in trials if trial.fault]
+    for fault in faults:
+        console.print(fault, style="red", markup=False)
+    console.print("The checkers treat every one as they should." if not faults else f"{len(faults)} faults.")
+    raise typer.Exit(1 if faults else 0)
+
+
+@app.command()
 def release(
     name: Annotated[str, typer.Argument(metavar="UNIT")],
     course: Annotated[Path, typer.Option(help="The course's folder; made if it is not there.")] = Path("course"),

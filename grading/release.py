@@ -1,6 +1,7 @@
 """A lab as an nbgrader assignment: the course's folder, the instructor's source, and the version students get."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -38,8 +39,9 @@ def release(unit: Unit, course: Path) -> Path:
     if not config.exists():
         config.write_text(COURSE_CONFIG, encoding="utf-8")
     run = nbgrader("generate_assignment", unit.name, "--force", course=course)
-    if run.returncode:
-        raise ReleaseError(run.stderr.strip())
+    # A configuration that cannot be read is no error to nbgrader: it would go on with settings that are not ours.
+    if run.returncode or "Exception while loading config file" in run.stderr:
+        raise ReleaseError(f"nbgrader cannot release {unit.name}: {_reason(run.stderr)}")
     return course / "release" / place
 
 
@@ -49,3 +51,9 @@ def nbgrader(*arguments: str, course: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "nbgrader", *arguments]
     return subprocess.run(command, cwd=course, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+
+def _reason(log: str) -> str:
+    """The exception at the end of nbgrader's log, or all of it."""
+    errors = re.findall(r"^\s*([\w.]+(?:Error|Exception): .+)$", log, re.MULTILINE)
+    return errors[-1] if errors else log.strip()

@@ -8,12 +8,13 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-import jupytext
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING
 
 from grading.checkers import snake_case
 from grading.units import Unit, defined_names
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 BEGIN_SOLUTION = "### BEGIN SOLUTION"
 END_SOLUTION = "### END SOLUTION"
@@ -71,6 +72,8 @@ def read_source(path: Path) -> tuple[Cell, ...]:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, _mtime_ns: int) -> tuple[Cell, ...]:
+    import jupytext  # takes 1.6 s, which the first check in a notebook can do without
+
     notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     return tuple(_cell(cell, i, f"{path.parent.name}/{path.name}, cell {i}") for i, cell in enumerate(notebook.cells))
 
@@ -107,7 +110,7 @@ def check_markers(code: str, where: str) -> None:
         raise SourceError(f"{where}: `{BEGIN_SOLUTION}` has no `{END_SOLUTION}`.")
 
 
-def _cell(cell: NotebookNode, index: int, where: str) -> Cell:
+def _cell(cell: "NotebookNode", index: int, where: str) -> Cell:
     tags = tuple(cell.metadata.get("tags", ()))
     if cell.cell_type != "code":
         return _markdown_cell(cell.source, index, tags, where)

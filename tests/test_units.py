@@ -20,7 +20,7 @@ from grading.units import Unit
 CORE_POINTS = 20
 BRIEF_WORDS = 2000
 
-LABS = [pytest.param(u, id=u.id, marks=pytest.mark.xdist_group(u.id)) for u in units.labs()]
+LABS = [pytest.param(u, id=u.id) for u in units.labs()]
 BRIEFS = [pytest.param(u, id=u.id) for u in units.all_units() if u.kind == "theory"]
 
 of_every_lab = pytest.mark.parametrize("unit", LABS)

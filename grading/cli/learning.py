@@ -58,6 +58,7 @@ def check(
         show.say(f"{show.short(path)} is the repository's own notebook, so this does not count.")
     else:
         show.ranked_up(progress.record(report))
+        show.quest(status_of.derive(progress.load().events))
     asked = [e for e in report.exercises if only or not e.side_quest]
     raise typer.Exit(0 if all(e.passed for e in asked) else 1)
 

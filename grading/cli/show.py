@@ -44,7 +44,7 @@ def headline(status: Status) -> None:
     """Rank, XP and the way to the next rank; and what was set aside, until it is dealt with."""
     say(Text.assemble((f"Rank {status.rank}", "bold magenta"), f" · {status.xp:g} XP"))
     if status.next_rank:
-        say(f"Rank {status.next_rank}: {status.next_rank_needs}.")
+        say(f"Next rank, {status.next_rank}: {status.next_rank_needs}.")
     for notice in progress.notices():
         say(notice, style="red")
 

@@ -154,6 +154,17 @@ def test_ids_come_from_content_not_from_place(unit, edited):
     assert again[1:] == [f"{again[0]}-{n}" for n in range(2, len(again) + 1)], "the same text twice is numbered"
 
 
+def test_mending_prose_or_a_demonstration_leaves_the_gradebooks_cells_alone(unit, edited):
+    def tracked() -> list[str]:
+        cells = nbformat.reads(build.source_text(unit), 4).cells
+        return [cell.metadata.nbgrader.grade_id for cell in cells if "nbgrader" in cell.metadata]
+
+    before = tracked()
+    edited("lab.py", "Write softmax along `dim`.", "Write the softmax along `dim`.")
+    edited("lab.py", "softmax(torch.tensor([1.0, 2.0]), 0)", "softmax(torch.tensor([1.0, 3.0]), 0)")
+    assert tracked() == before, "or nbgrader would refuse what was handed in before"
+
+
 def test_a_rebuild_changes_no_byte(unit):
     assert build.stale(unit) == [unit.notebook, unit.solution]
     assert build.build(unit) == [unit.notebook, unit.solution]
@@ -201,6 +212,7 @@ def test_a_theory_brief_has_one_notebook_that_nbgrader_does_not_touch(unit):
     assert notebook.metadata.solo.unit == "phase1/theory1"
 
 
+IMPORT = "from torch import Tensor, nn\n"
 END = "    return weights / weights.sum(dim, keepdim=True)\n    ### END SOLUTION\n"
 
 
@@ -208,7 +220,7 @@ END = "    return weights / weights.sum(dim, keepdim=True)\n    ### END SOLUTION
     ("file", "old", "new", "says"),
     [
         ("lab.py", "def attention(", "def softmax(", "`softmax` is defined by 2 cells"),
-        ("lab.py", "# %%\nimport torch\n", "# %%\nimport torch\nsoftmax = None\n", "`softmax` is defined by 2 cells"),
+        ("lab.py", IMPORT, f"{IMPORT}softmax = None\n", "`softmax` is defined by 2 cells"),
         ("lab.py", "ANSWER why_max 2", "ANSWER attention 2", "`attention` is defined by 2 cells"),
         ("lab.py", 'check("attention")', 'check("softmax")', 'check("softmax") stands in 2 cells'),
         ("lab.py", 'check("attention")', "pass", "lab.py: the exercise `attention` has no check cell"),
@@ -220,8 +232,8 @@ END = "    return weights / weights.sum(dim, keepdim=True)\n    ### END SOLUTION
         ("lab.py", "<!-- pitfalls -->", "", "lab.py: `<!-- pitfalls -->`"),
         ("lab.py", END, END.replace("    ### END SOLUTION\n", ""), "lab.py, cell 4: `### BEGIN SOLUTION` has no"),
         ("lab.py", END, END + "    ### END SOLUTION\n", "lab.py, cell 4: expected a line `### BEGIN SOLUTION`"),
-        ("lab.py", "    ### BEGIN SOLUTION\n    weights", "    # BEGIN SOLUTION\n    weights", "cell 4: expected a line"),
-        ("lab.py", "# %%\nimport torch\n", "# %%\n### BEGIN SOLUTION\nimport torch\n### END SOLUTION\n", "cell 2: a solution"),
+        ("lab.py", "    ### BEGIN SOLUTION\n    weights", "    # BEGIN SOLUTION\n    weights", "cell 4: expected"),
+        ("lab.py", IMPORT, f"### BEGIN SOLUTION\n{IMPORT}### END SOLUTION\n", "cell 2: a solution cell must define"),
         ("lab.py", "### END ANSWER\n", "", "a written answer is `### BEGIN ANSWER name points`"),
         ("lab.py", "### RUBRIC\n", "", "a written answer is `### BEGIN ANSWER name points`"),
         ("lab.py", END, f"{END}    else:\n        pass\n", "invalid syntax"),
@@ -234,8 +246,8 @@ def test_a_broken_rule_is_told_in_a_sentence(edited, file, old, new, says):
 
 
 def test_a_stub_that_leaves_no_python_is_refused(edited):
-    branch = "    if dim:\n        ### BEGIN SOLUTION\n        pass\n    else:\n        ### END SOLUTION\n        return logits\n"
-    unit = edited("lab.py", END, END + branch.replace("        ### BEGIN", "    ### BEGIN"))
+    branch = "    if dim:\n    ### BEGIN SOLUTION\n        pass\n    ### END SOLUTION\n"
+    unit = edited("lab.py", END, END + branch)
     with pytest.raises(SourceError, match="the cell of `softmax`: with a stub for the solution this is not valid"):
         build.render(unit)
 

@@ -58,12 +58,13 @@ def test_first_start_greets_copies_and_opens(solo, curriculum, monkeypatch):
     opened = []
     monkeypatch.setattr(launch, "jupyterlab", opened.append)
     code, out, _ = solo("start")
-    brief = units.find("theory1").workspace_notebook
+    brief, lab = (units.find(name).workspace_notebook for name in ("theory1", "lab1"))
     assert code == 0
     assert "Rank E · 0 XP" in out
     assert "Next quest: read “On alpha” (phase1/theory1)" in out
-    assert opened == [brief]
+    assert opened == [lab], "the learner stands in front of the first exercise"
     assert brief.exists()
+    assert lab.exists()
 
 
 def test_second_start_goes_on_where_the_learner_was(solo, curriculum, report, monkeypatch):

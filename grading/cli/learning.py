@@ -25,11 +25,19 @@ def start(
     now = status_of.derive(progress.load().events)
     show.headline(now)
     show.quest(now)
-    unit = units.find(now.next_quest.unit) if now.next_quest else None
-    if unit:
+    wanted = _quest_units(units.find(now.next_quest.unit)) if now.next_quest else []
+    for unit in wanted:
         _prepare(unit)
     if lab:
-        launch.jupyterlab(unit.workspace_notebook if unit else None)
+        launch.jupyterlab(wanted[-1].workspace_notebook if wanted else None)
+
+
+def _quest_units(quest: Unit) -> list[Unit]:
+    """What the next quest needs on the desk; a brief comes with its lab, where the first exercise is."""
+    everything = units.all_units()
+    following = everything[everything.index(quest) + 1 :]
+    lab = next((unit for unit in following if unit.kind == "lab" and unit.phase == quest.phase), None)
+    return [quest, lab] if quest.kind == "theory" and lab else [quest]
 
 
 def open_unit(unit: UnitName) -> None:

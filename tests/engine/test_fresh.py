@@ -2,7 +2,6 @@
 
 import multiprocessing
 import tempfile
-from pathlib import Path
 
 import psutil
 import pytest
@@ -129,9 +128,10 @@ def test_a_missing_notebook_is_said_in_one_sentence(tiny, tmp_path):
         run_fresh(tiny, tmp_path / "none.ipynb")
 
 
-def test_nothing_is_left_behind(tiny, write_notebook):
+def test_nothing_is_left_behind(tiny, write_notebook, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     softmax = "import subprocess\nsubprocess.Popen(['sleep', '61'])\ndef softmax(x, dim):\n    import os; os._exit(1)"
     run_fresh(tiny, write_notebook(softmax=softmax), limits=QUICK, demos=False)
-    assert not list(Path(tempfile.gettempdir()).glob("solo-*/learner_notebook.py"))
+    assert not list(tmp_path.glob("solo-*"))
     assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "61"]]
     assert not multiprocessing.active_children()

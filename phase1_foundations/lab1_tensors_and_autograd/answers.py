@@ -1079,6 +1079,17 @@ class ExplicitOffset(Alternative):
         return torch.as_strided(x, x.shape[:-1] + (n_windows, size), strides, x.storage_offset())
 
 
+class ByUnfold(Mistake):
+    """You call `unfold`, which is what you are to build. Give `torch.as_strided` the sizes and the strides."""
+
+    exercise = "sliding_windows"
+
+    def sliding_windows(x, size, step=1):
+        if not 1 <= size <= x.shape[-1] or step < 1:
+            raise ValueError("no such windows")
+        return x.unfold(-1, size, step)
+
+
 # --- B · softplus ----------------------------------------------------------------------------------------------------
 
 

@@ -44,7 +44,7 @@ def test_seeds_are_new_unless_given(tiny, write_notebook):
         ("def softmax(x, dim):\n    while True: pass", "did not finish in time"),
         ("def softmax(x, dim):\n    import os; os._exit(3)", "ended the Python process (exit code 3)"),
         ("def softmax(x, dim):\n    import os; os.kill(os.getpid(), 9)", "crashed the Python process (signal 9)"),
-        ("kept = []\ndef softmax(x, dim):\n    while True: kept.append(torch.ones(10_000_000))", "more than 1500 MB"),
+        ("kept = []\ndef softmax(x, dim):\n    while True: kept.append(torch.ones(100_000_000))", "more than 1500 MB"),
         ("def softmax(x, dim):\n    return softmax(x, dim)", "RecursionError"),
         ("def softmax(x, dim):\n    raise SystemExit", "SystemExit"),
     ],

@@ -1224,6 +1224,19 @@ class WithSetupContext(Alternative):
             return grad_output / (1 + torch.exp(-ctx.beta * x)), None
 
 
+class BuiltinSoftplus(Mistake):
+    """You call PyTorch's softplus, which is what you are to build. Write it with `clamp`, `exp` and `log1p`."""
+
+    exercise = "softplus"
+
+    class Softplus(Softplus):
+        @staticmethod
+        def forward(ctx, x, beta):
+            ctx.save_for_backward(x)
+            ctx.beta = beta
+            return torch.nn.functional.softplus(x, beta)
+
+
 # --- C · value -------------------------------------------------------------------------------------------------------
 
 

@@ -1246,57 +1246,20 @@ class GradientOverwritten(Mistake):
 
     exercise = "value"
 
-    class Value:
-        def __init__(self, data, made_from=()):
-            self.data, self.grad, self.made_from = float(data), 0.0, made_from
-
-        def __add__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data + other.data, ((self, 1.0), (other, 1.0)))
-
-        def __mul__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data * other.data, ((self, other.data), (other, self.data)))
-
-        def __pow__(self, n):
-            return Value(self.data**n, ((self, n * self.data ** (n - 1)),))
-
-        def exp(self):
-            return Value(math.exp(self.data), ((self, math.exp(self.data)),))
-
-        def tanh(self):
-            return Value(math.tanh(self.data), ((self, 1 - math.tanh(self.data) ** 2),))
-
-        def __neg__(self):
-            return self * -1
-
-        def __sub__(self, other):
-            return self + other * -1
-
-        def __truediv__(self, other):
-            return self * (other**-1 if isinstance(other, Value) else 1 / other)
-
-        def __rsub__(self, other):
-            return self * -1 + other
-
-        def __rtruediv__(self, other):
-            return self**-1 * other
-
-        __radd__, __rmul__ = __add__, __mul__
-
+    class Value(Value):
         def backward(self):
             order = {}
 
             def visit(value):
                 if value not in order:
-                    for parent, _ in value.made_from:
+                    for parent, _ in value._made_from:
                         visit(parent)
                     order[value] = None
 
             visit(self)
             self.grad = 1.0
             for value in reversed(order):
-                for parent, derivative in value.made_from:
+                for parent, derivative in value._made_from:
                     parent.grad = derivative * value.grad
 
 
@@ -1306,57 +1269,20 @@ class OldGradientsPassedOn(Mistake):
 
     exercise = "value"
 
-    class Value:
-        def __init__(self, data, made_from=()):
-            self.data, self.grad, self.made_from = float(data), 0.0, made_from
-
-        def __add__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data + other.data, ((self, 1.0), (other, 1.0)))
-
-        def __mul__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data * other.data, ((self, other.data), (other, self.data)))
-
-        def __pow__(self, n):
-            return Value(self.data**n, ((self, n * self.data ** (n - 1)),))
-
-        def exp(self):
-            return Value(math.exp(self.data), ((self, math.exp(self.data)),))
-
-        def tanh(self):
-            return Value(math.tanh(self.data), ((self, 1 - math.tanh(self.data) ** 2),))
-
-        def __neg__(self):
-            return self * -1
-
-        def __sub__(self, other):
-            return self + other * -1
-
-        def __truediv__(self, other):
-            return self * (other**-1 if isinstance(other, Value) else 1 / other)
-
-        def __rsub__(self, other):
-            return self * -1 + other
-
-        def __rtruediv__(self, other):
-            return self**-1 * other
-
-        __radd__, __rmul__ = __add__, __mul__
-
+    class Value(Value):
         def backward(self):
             order = {}
 
             def visit(value):
                 if value not in order:
-                    for parent, _ in value.made_from:
+                    for parent, _ in value._made_from:
                         visit(parent)
                     order[value] = None
 
             visit(self)
             self.grad += 1.0
             for value in reversed(order):
-                for parent, derivative in value.made_from:
+                for parent, derivative in value._made_from:
                     parent.grad += derivative * value.grad
 
 
@@ -1365,50 +1291,13 @@ class GradientsCleared(Mistake):
 
     exercise = "value"
 
-    class Value:
-        def __init__(self, data, made_from=()):
-            self.data, self.grad, self.made_from = float(data), 0.0, made_from
-
-        def __add__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data + other.data, ((self, 1.0), (other, 1.0)))
-
-        def __mul__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data * other.data, ((self, other.data), (other, self.data)))
-
-        def __pow__(self, n):
-            return Value(self.data**n, ((self, n * self.data ** (n - 1)),))
-
-        def exp(self):
-            return Value(math.exp(self.data), ((self, math.exp(self.data)),))
-
-        def tanh(self):
-            return Value(math.tanh(self.data), ((self, 1 - math.tanh(self.data) ** 2),))
-
-        def __neg__(self):
-            return self * -1
-
-        def __sub__(self, other):
-            return self + other * -1
-
-        def __truediv__(self, other):
-            return self * (other**-1 if isinstance(other, Value) else 1 / other)
-
-        def __rsub__(self, other):
-            return self * -1 + other
-
-        def __rtruediv__(self, other):
-            return self**-1 * other
-
-        __radd__, __rmul__ = __add__, __mul__
-
+    class Value(Value):
         def backward(self):
             order = {}
 
             def visit(value):
                 if value not in order:
-                    for parent, _ in value.made_from:
+                    for parent, _ in value._made_from:
                         visit(parent)
                     order[value] = None
 
@@ -1417,7 +1306,7 @@ class GradientsCleared(Mistake):
                 value.grad = 0.0
             self.grad = 1.0
             for value in reversed(order):
-                for parent, derivative in value.made_from:
+                for parent, derivative in value._made_from:
                     parent.grad += derivative * value.grad
 
 
@@ -1427,49 +1316,12 @@ class PassedOnTooEarly(Mistake):
 
     exercise = "value"
 
-    class Value:
-        def __init__(self, data, made_from=()):
-            self.data, self.grad, self.made_from = float(data), 0.0, made_from
-
-        def __add__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data + other.data, ((self, 1.0), (other, 1.0)))
-
-        def __mul__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data * other.data, ((self, other.data), (other, self.data)))
-
-        def __pow__(self, n):
-            return Value(self.data**n, ((self, n * self.data ** (n - 1)),))
-
-        def exp(self):
-            return Value(math.exp(self.data), ((self, math.exp(self.data)),))
-
-        def tanh(self):
-            return Value(math.tanh(self.data), ((self, 1 - math.tanh(self.data) ** 2),))
-
-        def __neg__(self):
-            return self * -1
-
-        def __sub__(self, other):
-            return self + other * -1
-
-        def __truediv__(self, other):
-            return self * (other**-1 if isinstance(other, Value) else 1 / other)
-
-        def __rsub__(self, other):
-            return self * -1 + other
-
-        def __rtruediv__(self, other):
-            return self**-1 * other
-
-        __radd__, __rmul__ = __add__, __mul__
-
+    class Value(Value):
         def backward(self):
             arrived, queue, seen = {self: 1.0}, [self], {self}
             for value in queue:
                 value.grad += arrived[value]
-                for parent, derivative in value.made_from:
+                for parent, derivative in value._made_from:
                     arrived[parent] = arrived.get(parent, 0.0) + derivative * arrived[value]
                     if parent not in seen:
                         seen.add(parent)
@@ -1482,60 +1334,12 @@ class NumberOnTheLeft(Mistake):
 
     exercise = "value"
 
-    class Value:
-        def __init__(self, data, made_from=()):
-            self.data, self.grad, self.made_from = float(data), 0.0, made_from
-
-        def __add__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data + other.data, ((self, 1.0), (other, 1.0)))
-
-        def __mul__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data * other.data, ((self, other.data), (other, self.data)))
-
-        def __pow__(self, n):
-            return Value(self.data**n, ((self, n * self.data ** (n - 1)),))
-
-        def exp(self):
-            return Value(math.exp(self.data), ((self, math.exp(self.data)),))
-
-        def tanh(self):
-            return Value(math.tanh(self.data), ((self, 1 - math.tanh(self.data) ** 2),))
-
-        def __neg__(self):
-            return self * -1
-
-        def __sub__(self, other):
-            return self + other * -1
-
-        def __truediv__(self, other):
-            return self * (other**-1 if isinstance(other, Value) else 1 / other)
-
+    class Value(Value):
         def __rsub__(self, other):
             return self - other
 
         def __rtruediv__(self, other):
             return self / other
-
-        __radd__, __rmul__ = __add__, __mul__
-
-        def backward(self):
-            order = {}
-
-            def visit(value):
-                if value not in order:
-                    for parent, _ in value.made_from:
-                        visit(parent)
-                    order[value] = None
-
-            visit(self)
-            arrived = dict.fromkeys(order, 0.0)
-            arrived[self] = 1.0
-            for value in reversed(order):
-                value.grad += arrived[value]
-                for parent, derivative in value.made_from:
-                    arrived[parent] += derivative * arrived[value]
 
 
 class PowerNotLowered(Mistake):
@@ -1543,60 +1347,9 @@ class PowerNotLowered(Mistake):
 
     exercise = "value"
 
-    class Value:
-        def __init__(self, data, made_from=()):
-            self.data, self.grad, self.made_from = float(data), 0.0, made_from
-
-        def __add__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data + other.data, ((self, 1.0), (other, 1.0)))
-
-        def __mul__(self, other):
-            other = other if isinstance(other, Value) else Value(other)
-            return Value(self.data * other.data, ((self, other.data), (other, self.data)))
-
+    class Value(Value):
         def __pow__(self, n):
             return Value(self.data**n, ((self, n * self.data**n),))
-
-        def exp(self):
-            return Value(math.exp(self.data), ((self, math.exp(self.data)),))
-
-        def tanh(self):
-            return Value(math.tanh(self.data), ((self, 1 - math.tanh(self.data) ** 2),))
-
-        def __neg__(self):
-            return self * -1
-
-        def __sub__(self, other):
-            return self + other * -1
-
-        def __truediv__(self, other):
-            return self * (other**-1 if isinstance(other, Value) else 1 / other)
-
-        def __rsub__(self, other):
-            return self * -1 + other
-
-        def __rtruediv__(self, other):
-            return self**-1 * other
-
-        __radd__, __rmul__ = __add__, __mul__
-
-        def backward(self):
-            order = {}
-
-            def visit(value):
-                if value not in order:
-                    for parent, _ in value.made_from:
-                        visit(parent)
-                    order[value] = None
-
-            visit(self)
-            arrived = dict.fromkeys(order, 0.0)
-            arrived[self] = 1.0
-            for value in reversed(order):
-                value.grad += arrived[value]
-                for parent, derivative in value.made_from:
-                    arrived[parent] += derivative * arrived[value]
 
 
 class ByClosures(Alternative):

@@ -181,11 +181,13 @@ def test_notes_and_done(solo, curriculum):
 
 def test_reset_says_where_the_backup_is(solo, curriculum):
     solo("start", "--no-lab")
-    solo("reset", "lab1")
-    code, out, _ = solo("reset", "lab1", "--exercise", "first")
+    _, whole, _ = solo("reset", "lab1")
+    code, one, _ = solo("reset", "lab1", "--exercise", "first")
     assert code == 0
-    assert "blank stub" in out
-    assert len(list(units.find("lab1").workspace_notebook.parent.glob("backups/*.ipynb"))) == 1
+    assert "blank stub" in one
+    backups = sorted(units.find("lab1").workspace_notebook.parent.glob("backups/*.ipynb"))
+    assert len(backups) == 2, "each reset leaves its own"
+    assert all(any(b.name in "".join(out.split()) for b in backups) for out in (whole, one))
 
 
 def test_merge_tells_how_many_are_new(solo, curriculum, tmp_path):

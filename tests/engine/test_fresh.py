@@ -9,7 +9,7 @@ import pytest
 from grading.fresh import Limits, NotebookError, run_fresh
 from grading.report import Outcome
 
-QUICK = Limits(test_s=3, cell_s=4, memory_mb=1500)
+QUICK = Limits(test_s=3, cell_s=4)
 
 
 def outcomes(report):
@@ -44,7 +44,6 @@ def test_seeds_are_new_unless_given(tiny, write_notebook):
         ("def softmax(x, dim):\n    while True: pass", "did not finish in time"),
         ("def softmax(x, dim):\n    import os; os._exit(3)", "ended the Python process (exit code 3)"),
         ("def softmax(x, dim):\n    import os; os.kill(os.getpid(), 9)", "crashed the Python process (signal 9)"),
-        ("kept = []\ndef softmax(x, dim):\n    while True: kept.append(torch.ones(100_000_000))", "more than 1500 MB"),
         ("def softmax(x, dim):\n    return softmax(x, dim)", "RecursionError"),
         ("def softmax(x, dim):\n    raise SystemExit", "SystemExit"),
     ],
@@ -54,6 +53,14 @@ def test_a_deadly_function_costs_its_own_exercise_only(tiny, write_notebook, sof
     assert outcomes(report) == {"softmax": Outcome.RAISED, "attention": Outcome.PASSED, "scale": Outcome.PASSED}
     assert says in report["softmax"].requirements[0].evidence.message
     assert report["attention"].carried == ("softmax",)
+
+
+def test_a_function_that_hoards_memory_is_stopped_by_its_memory(tiny, write_notebook):
+    hoard = "kept = []\ndef softmax(x, dim):\n    while True: kept.append(torch.ones(25_000_000))"
+    patient = Limits(test_s=120, memory_mb=1000)
+    report = run_fresh(tiny, write_notebook(softmax=hoard), only="softmax", limits=patient, demos=False)
+    assert report["softmax"].outcome is Outcome.RAISED
+    assert "more than 1000 MB" in report["softmax"].requirements[0].evidence.message
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ EXPLANATION = "explanation"
 MAY_RAISE = "raises-exception"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 SCHEMA_VERSION = 3  # of nbgrader's cell metadata
+PITFALLS_SHOWN = 3
+"""An answers file lists the commonest mistakes of an exercise first; the rest would bury them."""
 
 
 def render(unit: Unit) -> dict[Path, str]:
@@ -72,10 +74,11 @@ def cleared(code: str, where: str) -> str:
 
 
 def pitfalls(unit: Unit) -> str:
-    """The known mistakes of a lab as a Markdown list under each exercise's title."""
+    """The first known mistakes of each exercise that leads through the lab, as Markdown lists under their titles."""
+    everything = checkers(unit)
     sections = []
-    for checker in checkers(unit):
-        known = [f"- {mistake.message}" for mistake in mistakes(unit, checker.name)]
+    for checker in [c for c in everything if not c.side_quest] or everything:
+        known = [f"- {mistake.message}" for mistake in mistakes(unit, checker.name)[:PITFALLS_SHOWN]]
         if known:
             sections.append("\n".join([f"**{checker.title}** (`{checker.name}`)", "", *known]))
     return "\n\n".join(sections)

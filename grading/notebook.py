@@ -82,7 +82,7 @@ def mark_as_read(name: str) -> Message:
     return Message((f"“{brief.title}” is marked as read.",))
 
 
-def _quiet(name: str) -> None:
+def _quiet(name: str, wrong_on_purpose: object = None) -> None:
     """In a fresh run the runner checks, not the notebook."""
 
 
@@ -92,16 +92,21 @@ class Desk:
     def __init__(self, bound: Unit, namespace: dict[str, Any]) -> None:
         self.unit, self.namespace = bound, namespace
 
-    def check(self, name: str) -> Score:
-        """Check one exercise against the definitions in this kernel, record it, and show what came of it."""
+    def check(self, name: str, wrong_on_purpose: object = None) -> Score:
+        """Check one exercise against the definitions in this kernel, record it, and show what came of it.
+
+        `wrong_on_purpose` is checked in place of the kernel's own answer, to show what a failure looks like; nothing
+        is recorded then.
+        """
         from grading import card
         from grading.runner import new_seed, run
 
         context: Context = "autograde" if self._graded else "live"
         # A learner's own check repeats the same numbers, so that they can be followed; a grading run chooses new ones.
         seed = new_seed() if self._graded else 0
-        report = run(self.unit, self.namespace, name, seed=seed, context=context, find_causes=not self._graded)
-        footer = self._record(report)
+        namespace = self.namespace if wrong_on_purpose is None else self._with(name, wrong_on_purpose)
+        report = run(self.unit, namespace, name, seed=seed, context=context, find_causes=not self._graded)
+        footer = self._record(report) if wrong_on_purpose is None else _rehearsal(report[name])
         exercise = report[name]
         score = Score(exercise, footer, worth=0.0 if self._graded and exercise.side_quest else None)
         if not _in_kernel():
@@ -164,6 +169,13 @@ class Desk:
 
         return error.name if error.name in exercise_of(self.unit) else None
 
+    def _with(self, exercise: str, answer: object) -> dict[str, Any]:
+        """The namespace with `answer` under the name that the exercise's cell defines first."""
+        from grading.source import exercise_of
+
+        defined = next((n for n, owner in exercise_of(self.unit).items() if owner == exercise), exercise)
+        return {**self.namespace, defined: answer}
+
     def _record(self, report: "Report") -> str:
         """Keep the result where it counts; the sentence that tells the learner which case this is."""
         if self._graded:
@@ -194,6 +206,12 @@ class Desk:
         if not _in_kernel() and _shell() is None:
             print(message)
         return message
+
+
+def _rehearsal(exercise: "ExerciseReport") -> str:
+    if exercise.passed:
+        return "This answer was to be wrong on purpose, and it passes. Nothing is recorded."
+    return "This failure is expected: the answer is wrong on purpose. Nothing is recorded."
 
 
 def _numbered(hints: tuple[str, ...]) -> tuple[str, ...]:

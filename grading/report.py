@@ -106,6 +106,11 @@ class Report(_Model):
         raise KeyError(name)
 
     @property
+    def path(self) -> tuple[ExerciseReport, ...]:
+        """The exercises that lead through the unit: the core ones, or all where there is no core (the orientation)."""
+        return tuple(e for e in self.exercises if not e.side_quest) or self.exercises
+
+    @property
     def points(self) -> float:
         """Points of the core exercises in this run."""
         return round(sum(e.points for e in self.exercises if not e.side_quest), 2)

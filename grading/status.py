@@ -66,9 +66,14 @@ class UnitStatus(_Model):
         """Confirmed points, side quests included."""
         return round(sum(e.points for e in self.exercises), 2)
 
+    @property
+    def path(self) -> tuple[ExerciseStatus, ...]:
+        """The exercises that lead through the unit: its core, or all of a unit that has none (the orientation)."""
+        return self.core or self.exercises
+
     def having(self, *states: State) -> tuple[ExerciseStatus, ...]:
-        """The core exercises in one of `states`."""
-        return tuple(e for e in self.core if e.state in states)
+        """The exercises on the path in one of `states`."""
+        return tuple(e for e in self.path if e.state in states)
 
 
 class Quest(_Model):
@@ -178,9 +183,10 @@ def _next_quest(found: tuple[UnitStatus, ...]) -> Quest | None:
     """The first thing that is left to do, in curriculum order; side quests are never in the way."""
     begun = max((i for i, unit in enumerate(found) if any(e.state != "open" for e in unit.exercises)), default=-1)
     for i, unit in enumerate(found):
+        if not unit.max_points and i < begun:
+            continue  # who is past a brief, or the orientation, is not sent back
         if unit.kind == "theory":
-            # Who is past a brief without having marked it is not sent back.
-            if not unit.done and i > begun:
+            if not unit.done:
                 return Quest(kind="read", unit=unit.id, title=unit.title)
         elif to_solve := unit.having(*TO_SOLVE):
             return Quest(kind="solve", unit=unit.id, title=to_solve[0].title, exercise=to_solve[0].name)

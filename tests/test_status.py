@@ -129,6 +129,37 @@ def test_a_unit_without_points_holds_nothing_back(report, curriculum):
     assert derive(both).rank == "D"
 
 
+@pytest.fixture
+def orientation(curriculum):
+    """A lab whose two exercises earn XP only, before all else."""
+    folder = curriculum / "phase1_foundations" / "lab0_orientation"
+    folder.mkdir()
+    (folder / "lab.py").write_text("# # Orientation")
+    exercise = (
+        'class Test{}(Exercise):\n    """It."""\n    side_quest = True\n    def test_it(self, lab):\n        """it"""\n'
+    )
+    (folder / "test_lab.py").write_text(exercise.format("Here") + exercise.format("There"))
+    units.all_units.cache_clear()
+
+
+def test_the_orientation_comes_first_and_nobody_is_sent_back_to_it(orientation, report):
+    quests = [
+        derive(attempts(report, *runs)).next_quest
+        for runs in (
+            [],
+            [("lab0", FRESH, {"here": 1})],
+            [("lab0", LIVE, {"here": 1, "there": 1})],
+            [("lab0", LIVE, {"here": 1}), ("lab1", LIVE, {"first": 0})],
+        )
+    ]
+    assert [(q.kind, q.unit, q.exercise) for q in quests] == [
+        ("solve", "phase1/lab0", "here"),
+        ("solve", "phase1/lab0", "there"),
+        ("confirm", "phase1/lab0", None),
+        ("solve", "phase1/lab1", "first"),
+    ]
+
+
 def test_a_rank_once_earned_stays(curriculum):
     assert derive([RankUp(rank="C"), RankUp(rank="D")]).rank == "C"
 

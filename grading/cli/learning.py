@@ -67,7 +67,7 @@ def check(
     else:
         show.ranked_up(progress.record(report))
         show.quest(status_of.derive(progress.load().events))
-    asked = [e for e in report.exercises if only or not e.side_quest]
+    asked = report.exercises if only else report.path
     raise typer.Exit(0 if all(e.passed for e in asked) else 1)
 
 
@@ -141,11 +141,11 @@ def _show(report: Report) -> None:
         _show_exercise(exercise)
     for problem in report.problems:
         show.say(f"Note: {problem}.")
-    core = [e for e in report.exercises if not e.side_quest]
-    passed = sum(e.passed for e in core)
+    passed = sum(e.passed for e in report.path)
+    points = f"{report.points:g} of {report.max_points:g} points, " if report.max_points else ""
     show.say(
-        f"{report.unit}: {report.points:g} of {report.max_points:g} points, {passed} of {len(core)} core exercises "
-        f"passed in {report.seconds:.1f} s (seed {report.seed}).",
+        f"{report.unit}: {points}{passed} of {len(report.path)} exercises passed in {report.seconds:.1f} s "
+        f"(seed {report.seed}).",
         style="bold",
     )
 

@@ -87,6 +87,17 @@ def test_a_right_answer_passes_here_and_is_to_be_confirmed(kernel, record):
     assert events(record)[-1]["outcome"] == "passed"
 
 
+def test_a_rehearsed_failure_is_shown_as_expected_and_not_recorded(kernel, record):
+    before = events(record)
+    kernel.run(STABLE)
+    kernel.run(UNSTABLE.replace("def softmax", "def hasty"))
+    seen = kernel.run('check("softmax", wrong_on_purpose=hasty)')
+    assert "Likely cause" in seen["text/html"]
+    assert "This failure is expected" in seen["text/html"]
+    assert "it passes" in kernel.run('check("softmax", wrong_on_purpose=softmax)')["text/html"]
+    assert events(record) == before
+
+
 def test_an_unwritten_exercise_in_a_demonstration_prints_one_line(kernel):
     kernel.run(STUB)
     seen = kernel.run("softmax(torch.ones(3), 0)")

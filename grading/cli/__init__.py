@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import typer
 
-from grading.cli import learning, record
+from grading.cli import data, learning, record
 
 # By name: to import them all would cost each command a second, and the learner only meets those that are loaded.
 EXPECTED = {
     "Refused", "UnitNotFound", "CheckerError", "ProgressError", "WorkspaceError", "NotebookError", "SourceError",
+    "DataError",
 }  # fmt: skip
 
 app = typer.Typer(
@@ -28,6 +29,12 @@ for command in (
 progress_app = typer.Typer(help="Your record, progress.json.", no_args_is_help=True)
 progress_app.command()(record.merge)
 app.add_typer(progress_app, name="progress")
+
+data_app = typer.Typer(help="Data sets: list, fetch, where they are.", no_args_is_help=True)
+data_app.command("list")(data.list_data)
+data_app.command("fetch")(data.fetch_data)
+data_app.command()(data.where)
+app.add_typer(data_app, name="data")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ COURSE ?= course
 TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: start install test test-all lint notebooks release bench links wheels lock
+.PHONY: start install test test-all lint notebooks mutate release bench links wheels lock browser
 
 start: install
 	@$(VENV)/bin/solo start $(ARGS)
@@ -36,8 +36,16 @@ else
 endif
 	@touch $@
 
-test: install lint
+test: install lint browser
 	$(TESTS) tests
+
+# The tests of the notebook in JupyterLab skip without a browser; SOLO_REQUIRE_BROWSER=1 lets them fail instead.
+BROWSERS := chromium chromium-browser google-chrome
+browser:
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	[ "$$(id -u)" = 0 ] || sudo="sudo -n"; \
+	{ command -v apt-get && $$sudo apt-get update && $$sudo apt-get install -y --no-install-recommends chromium; } >/dev/null \
+	|| echo "There is no Chromium for the tests of the notebook: install it, on Debian by \`sudo apt-get install chromium\`."
 
 # The nightly run: the tests, the lock on every system, mutants of every lab, all links, and how fast it is.
 test-all: test wheels mutate links bench
@@ -48,6 +56,10 @@ lint: install
 
 notebooks: install
 	$(VENV)/bin/grading build
+
+# make mutate UNIT=phase1/lab1; every lab without one
+mutate: install
+	OMP_NUM_THREADS=1 $(VENV)/bin/grading mutate $(UNIT)
 
 # make release UNIT=phase1/lab1 COURSE=course
 release: install

@@ -1,12 +1,15 @@
 """`grading`: what authors and instructors type. Build the notebooks, release a lab to a class, take its grades."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from grading import units
+
+if TYPE_CHECKING:
+    from grading.mutation import Score
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console(highlight=False, soft_wrap=True)
@@ -59,6 +62,55 @@ def prove(name: Annotated[str, typer.Argument(metavar="UNIT")]) -> None:
         console.print(fault, style="red", markup=False)
     console.print("The checkers treat every one as they should." if not faults else f"{len(faults)} faults.")
     raise typer.Exit(1 if faults else 0)
+
+
+@app.command()
+def mutate(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[UNIT]…", help="Labs; all without one.")] = None,
+    exercise: Annotated[str | None, typer.Option(help="Only this exercise.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of the checks.")] = 0,
+) -> None:
+    """Change a lab's solutions, one small thing at a time; fail if its checkers overlook too many of the mutants."""
+    tried = [units.find(name) for name in names] if names else units.labs()
+    scores = [_score(unit, exercise, seed) for unit in tried]
+    raise typer.Exit(0 if all(score.enough for score in scores) else 1)
+
+
+def _score(unit: units.Unit, exercise: str | None, seed: int) -> "Score":
+    from rich.progress import Progress
+
+    from grading import mutation
+
+    mutants, equivalents = mutation.chosen_mutants(unit, exercise), mutation.equivalents(unit, exercise)
+    with Progress(console=console) as progress:
+        bar = progress.add_task(f"{unit.id}: {len(mutants)} mutants", total=len(mutants))
+        fates = mutation.try_mutants(unit, mutants, seed, lambda mutant, fate: progress.advance(bar))
+    score = mutation.Score(fates, equivalents)
+    _show_score(score)
+    return score
+
+
+def _show_score(score: "Score") -> None:
+    from rich.table import Table
+
+    from grading.mutation import ENOUGH, EQUIVALENTS
+
+    table = Table("exercise", "mutants", "killed", "by time", "equivalent", "survivors", box=None)
+    for name in dict.fromkeys(mutant.exercise for mutant in score.fates):
+        fates = [fate for mutant, fate in score.fates.items() if mutant.exercise == name]
+        n_explained, n_survivors = (sum(m.exercise == name for m in ms) for ms in (score.explained, score.survivors))
+        n_killed = len(fates) - n_explained - n_survivors
+        table.add_row(name, *map(str, (len(fates), n_killed, fates.count("timed out"), n_explained, n_survivors)))
+    console.print(table)
+    for mutant in score.survivors:
+        console.print(f"\nsurvives: {mutant.exercise}, {mutant.function}, line {mutant.line} of the cell", style="red")
+        console.print(mutant.diff, markup=False)
+    for entry in score.stale:
+        console.print(f"\n{EQUIVALENTS} explains what is no survivor any more; remove it:", style="red")
+        console.print(f"{entry.exercise}, {entry.function}\n{entry.diff.rstrip()}", markup=False)
+    mortal = len(score.fates) - len(score.explained)
+    killed = mortal - len(score.survivors)
+    console.print(f"{killed} of {mortal} mutants killed, {score.share:.1%}; {ENOUGH:.0%} is enough.")
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """Writing files that a crash cannot halve, and names that are never used twice."""
 
 import os
+import shutil
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -12,14 +14,34 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace the content of `path` in one step: a reader, or a crash, meets the old text or the new, never a part.
 
     Two writers must not do so at once: they share the temporary name (so that a killed one leaves no litter).
+    An `OSError` names `path`, also where the system does not, as when the disk is full.
     """
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    _replace(part, path)
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        _replace(part, path)
+    except OSError as error:
+        _discard(part)
+        error.filename = str(path)
+        raise
     _sync_folder(path.parent)
+
+
+def copy_file(path: Path, to: Path) -> Path:
+    """Copy a file, times included; a copy that fails leaves nothing behind."""
+    try:
+        return shutil.copy2(path, to)
+    except OSError:
+        _discard(to)
+        raise
+
+
+def reason(error: OSError) -> str:
+    """What the operating system says is wrong, to stand inside a sentence."""
+    return (error.strerror or type(error).__name__).lower()
 
 
 def dated(folder: Path, start: str, ending: str) -> Path:
@@ -27,6 +49,12 @@ def dated(folder: Path, start: str, ending: str) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     names = (f"{start}.{stamp}{count}{ending}" for count in ("", *(f"-{n}" for n in range(2, 1000))))
     return next(folder / name for name in names if not (folder / name).exists())
+
+
+def _discard(path: Path) -> None:
+    """Delete what was half written; a disk that refused to be written may refuse this too."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def _replace(part: Path, path: Path) -> None:

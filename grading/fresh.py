@@ -10,16 +10,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import psutil
-
+from grading import processes
 from grading.checkers import checkers
-from grading.fresh_child import Job, main
+from grading.fresh_child import SETTING, Job, main, with_settings
 from grading.learner_notebook import NotebookCell, NotebookError, missing_cells, read_notebook
 from grading.report import Context, Evidence, ExerciseReport, Report
 from grading.units import Unit
@@ -38,6 +37,15 @@ class Limits:
     slow_test_s: float = 60
     cell_s: float = 120
     memory_mb: int = 4096
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """Who is told of a run, as it goes."""
+
+    on_step: Callable[[str], None]
+    on_exercise: Callable[[ExerciseReport], None]
+    on_wait: Callable[[], None]
 
 
 @dataclass
@@ -72,15 +80,20 @@ def run_fresh(
     context: Context = "fresh",
     find_causes: bool = True,
     demos: bool = True,
+    first: Collection[str] = (),
+    on_exercise: Callable[[ExerciseReport], None] | None = None,
+    on_wait: Callable[[], None] | None = None,
 ) -> Report:
     """Execute `notebook` from the top in a child process and check it, or `only` one exercise.
 
-    `seed` is chosen anew unless given; `on_step` is told in words what is under way; `demos=False` leaves
-    demonstration cells out. Raises `NotebookError` for a notebook that cannot be read, `LookupError` for an unknown
-    exercise.
+    `seed` is chosen anew unless given; `demos=False` leaves demonstration cells out; the exercises in `first` are
+    checked before the others. `on_step` is told in words what is under way, `on_exercise` each result as it comes;
+    `on_wait` is called while there is nothing to tell. What they raise ends the run. Raises `NotebookError` for a
+    notebook that cannot be read, `LookupError` for an unknown exercise.
     """
     start = time.perf_counter()
-    limits, say = limits or Limits(), on_step or (lambda text: None)
+    limits = limits or Limits()
+    listener = _Listener(on_step or _ignore, on_exercise or _ignore, on_wait or _ignore)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     cells = read_notebook(notebook)
     names = _names(unit, only)
@@ -91,7 +104,7 @@ def run_fresh(
             job = Job(
                 unit=unit.id,
                 cells=tuple(c for c in to_run if c.index not in run.skipped_cells),
-                exercises=tuple(n for n in names if n not in run.done),
+                exercises=tuple(n for n in sorted(names, key=lambda n: n not in first) if n not in run.done),
                 seed=seed,
                 folder=str(notebook.resolve().parent),
                 scratch=scratch,
@@ -99,7 +112,7 @@ def run_fresh(
                 broken=run.broken,
                 find_causes=find_causes,
             )
-            _one_child(unit, job, run, limits, say)
+            _one_child(unit, job, run, limits, listener)
     return Report(
         unit=unit.id,
         context=context,
@@ -108,6 +121,10 @@ def run_fresh(
         exercises=tuple(run.done[name] for name in names),
         problems=tuple(dict.fromkeys(run.problems)),
     )
+
+
+def _ignore(*told: object) -> None:
+    """Nobody listens."""
 
 
 def _names(unit: Unit, only: str | None) -> list[str]:
@@ -130,19 +147,18 @@ def _missing(unit: Unit, cells: list[NotebookCell], only: str | None) -> list[st
     ]
 
 
-def _one_child(unit: Unit, job: Job, run: _Run, limits: Limits, say: Callable[[str], None]) -> None:
+def _one_child(unit: Unit, job: Job, run: _Run, limits: Limits, listener: _Listener) -> None:
     """Start a child, follow it to its end, and note what it did and how it ended."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    process = child_context().Process(target=main, args=(theirs, job), daemon=False)
-    with one_thread():
-        process.start()
+    started = time.time()
+    process = start_child(main, theirs, job)
     theirs.close()
     step = _Step(deadline=time.monotonic() + limits.cell_s)
     slow = {(c.name, t.id) for c in checkers(unit) for t in c.tests if t.slow}
     try:
-        death = _follow(ours, process, step, run, limits, slow, say)
+        death = _follow(ours, process, step, run, limits, slow, listener)
     finally:
-        _end(process)
+        processes.end(process, job.scratch, started)
         ours.close()
     if death:
         _bury(step, death, job, run)
@@ -155,7 +171,7 @@ def _follow(
     run: _Run,
     limits: Limits,
     slow: set[tuple[str, str]],
-    say: Callable[[str], None],
+    listener: _Listener,
 ) -> str | None:
     """Read the child's messages until it finishes or must be stopped; how it died, None if it finished."""
     while True:
@@ -165,13 +181,14 @@ def _follow(
                 if kind == "finished":
                     run.finished = True
                     return None
-                _take(kind, rest, step, run, limits, slow, say)
+                _take(kind, rest, step, run, limits, slow, listener)
         except (EOFError, OSError):
             process.join(5)
             return _how_it_ended(process.exitcode)
+        listener.on_wait()
         if time.monotonic() > step.deadline:
             return "did not finish in time: is there a loop that never ends?"
-        if _memory_mb(process.pid) > limits.memory_mb:
+        if processes.memory_mb(process.pid) > limits.memory_mb:
             return f"needed more than {limits.memory_mb} MB of memory and was stopped"
 
 
@@ -182,23 +199,26 @@ def _take(
     run: _Run,
     limits: Limits,
     slow: set[tuple[str, str]],
-    say: Callable[[str], None],
+    listener: _Listener,
 ) -> None:
     now = time.monotonic()
     match kind, rest:
         case "cell", [index, label]:
             step.kind, step.name, step.deadline = "cell", str(index), now + limits.cell_s
-            say(f"running {label}")
+            listener.on_step(f"running {label}")
         case "test", [exercise, test]:
             seconds = limits.slow_test_s if (exercise, test) in slow else limits.test_s
             step.kind, step.name, step.deadline = "test", exercise, now + seconds
         case "exercise", [name]:
-            say(f"checking {name}")
+            listener.on_step(f"checking {name}")
         case "done", [report]:
             exercise = ExerciseReport.model_validate_json(report)
             run.done[exercise.name] = exercise
+            listener.on_exercise(exercise)
         case "problem", [text]:
             run.problems.append(text)
+        case "unable", [sentence]:
+            raise NotebookError(sentence)
 
 
 def _bury(step: _Step, death: str, job: Job, run: _Run) -> None:
@@ -216,43 +236,21 @@ def _bury(step: _Step, death: str, job: Job, run: _Run) -> None:
 
 def _how_it_ended(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"crashed the Python process (signal {-code})"
+        hint = ": is there a recursion without end?" if -code == signal.SIGSEGV else ""
+        return f"crashed the Python process (signal {-code}){hint}"
     return f"ended the Python process (exit code {code}): is there an `os._exit` or `exit`?"
 
 
-def _memory_mb(pid: int) -> float:
-    """Resident memory of a process and its descendants."""
-    total = 0
-    for process in _family(pid):
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:
-            continue
-    return total / 2**20
+def start_child(target: Callable[..., None], *arguments: object) -> multiprocessing.Process:
+    """A child process that runs `target(*arguments)` with one math thread and this process's own settings."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith(SETTING)}
+    process = _child_context().Process(target=with_settings, args=(settings, target, *arguments), daemon=False)
+    with _one_thread():
+        process.start()
+    return process
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _end(process: multiprocessing.Process) -> None:
-    """End the child and whatever it started."""
-    for member in reversed(_family(process.pid)):
-        try:
-            member.kill()
-        except psutil.Error:
-            continue
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.join(5)
-
-
-def child_context() -> multiprocessing.context.BaseContext:
+def _child_context() -> multiprocessing.context.BaseContext:
     """A fork server that has torch loaded where that is safe (Linux), else a new process."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -262,7 +260,7 @@ def child_context() -> multiprocessing.context.BaseContext:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     """One math thread from the first import on: thread pools are made when libraries load."""
     before = {key: os.environ.get(key) for key in ONE_THREAD}
     os.environ.update(ONE_THREAD)

@@ -2,15 +2,32 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 
+from grading.files import reason
 from grading.learner_notebook import NotebookCell, new_module, run_cells
+from grading.processes import MARK
 from grading.report import Evidence
+from grading.units import all_units
 
 FILE_SIZE = 256 * 2**20
+
+
+SETTING = "SOLO_"
+"""What the names of our environment variables begin with."""
+
+
+def with_settings(settings: dict[str, str], target: Callable[..., None], *arguments: object) -> None:
+    """Run `target` under `settings`: a fork server hands on the environment of its own first day."""
+    for name in [name for name in os.environ if name.startswith(SETTING)]:
+        del os.environ[name]
+    os.environ |= settings
+    all_units.cache_clear()
+    target(*arguments)
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,12 @@ class Job:
 def main(pipe: Connection, job: Job) -> None:
     """Run `job`, report over `pipe`, and leave at once: no thread or `atexit` of the learner's keeps the process."""
     quiet(Path(job.folder))
-    module = new_module(Path(job.scratch), list(job.cells))
+    os.environ[MARK] = job.scratch
+    try:
+        module = new_module(Path(job.scratch), list(job.cells))
+    except OSError as error:
+        pipe.send(("unable", f"The fresh run could not start: {job.scratch} cannot be written ({reason(error)})."))
+        return
     broken = _run_notebook(pipe, job, module)
     _check(pipe, job, module, broken)
     pipe.send(("finished",))
@@ -52,7 +74,7 @@ def quiet(folder: Path) -> None:
         os.dup2(silence, fd)
     # Under a fork server sys.stdin is closed; IPython looks at it.
     sys.stdin = open(os.devnull)  # noqa: SIM115 - lives as long as the process
-    os.environ |= {"SOLO_FRESH": "1", "MPLBACKEND": "agg"}
+    os.environ |= {MARK: "1", "MPLBACKEND": "agg"}
     os.chdir(folder)
     if sys.platform != "win32":
         import resource
@@ -78,6 +100,7 @@ def _check(pipe: Connection, job: Job, module: ModuleType, broken: dict[str, str
     from grading.runner import Session
     from grading.units import find
 
+    os.chdir(job.folder)  # a cell may have gone elsewhere, and deleted that folder
     session = Session(
         find(job.unit),
         module.__dict__,

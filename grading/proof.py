@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from grading.answers import Answer, answers, replaced
 from grading.causes import choose
 from grading.checkers import Checker, checkers
-from grading.fresh import child_context, one_thread
+from grading.fresh import start_child
 from grading.report import award
 from grading.units import Unit, find
 
@@ -60,9 +60,8 @@ class Trial(BaseModel):
 def prove(unit: Unit, seeds: tuple[int, ...] = SEEDS) -> list[Trial]:
     """Try every known and every lazy answer to every exercise of `unit`. Raises `RuntimeError` if the trial breaks."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
-    with TemporaryDirectory(prefix="solo-") as scratch, one_thread():
-        process = child_context().Process(target=_child, args=(theirs, unit.id, seeds, scratch))
-        process.start()
+    with TemporaryDirectory(prefix="solo-") as scratch:
+        process = start_child(_child, theirs, unit.id, seeds, scratch)
         theirs.close()
         try:
             result = ours.recv()
@@ -78,18 +77,25 @@ def _child(pipe: Connection, unit_id: str, seeds: tuple[int, ...], scratch: str)
     import traceback
 
     from grading.fresh_child import quiet
-    from grading.learner_notebook import new_module, read_notebook, run_cells
 
     try:
         unit = find(unit_id)
         quiet(unit.folder)
-        cells = [c for c in read_notebook(unit.solution) if not c.check and not c.demo]
-        module = new_module(Path(scratch), cells)
-        if errors := run_cells(cells, module):
-            raise RuntimeError(f"solution cells raise: {errors}")
-        pipe.send([trial.model_dump() for trial in _trials(unit, module.__dict__, seeds)])
+        namespace = solution_namespace(unit, Path(scratch))
+        pipe.send([trial.model_dump() for trial in _trials(unit, namespace, seeds)])
     except Exception:
         pipe.send(traceback.format_exc())
+
+
+def solution_namespace(unit: Unit, scratch: Path) -> dict[str, Any]:
+    """What the solution notebook of `unit` defines. Raises `RuntimeError` if one of its cells does."""
+    from grading.learner_notebook import new_module, read_notebook, run_cells
+
+    cells = [c for c in read_notebook(unit.solution) if not c.check and not c.demo]
+    module = new_module(scratch, cells)
+    if errors := run_cells(cells, module):
+        raise RuntimeError(f"solution cells raise: {errors}")
+    return module.__dict__
 
 
 def _trials(unit: Unit, namespace: dict[str, Any], seeds: tuple[int, ...]) -> Iterator[Trial]:

@@ -60,13 +60,15 @@ class CheckPlugin:
         """A generator seeded from the run's seed and the test's name."""
         return torch.Generator().manual_seed(self._seed_of(request.node))
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep the asked exercises, and leave slow tests out where only fast ones are wanted."""
         items[:] = [
             item
             for item in items
             if item.cls.__name__ in self.classes and not (self.fast_only and item.get_closest_marker("slow"))
         ]
+        # Else pytest parses the whole checker file to quote each failure, in a report that nobody reads.
+        config.option.tbstyle = "native"
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Remember why a checker file could not be read."""

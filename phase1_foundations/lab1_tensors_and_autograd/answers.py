@@ -1352,6 +1352,30 @@ class PowerNotLowered(Mistake):
             return Value(self.data**n, ((self, n * self.data**n),))
 
 
+class EveryPathWalked(Mistake):
+    """You pass on each part of a gradient by itself, along every path, and every value that is used twice doubles their
+    number. Wait until all parts have arrived, then pass on their sum: the topological order sees to it."""
+
+    exercise = "value"
+
+    class Value(Value):
+        def backward(self, gradient=1.0):
+            self.grad += gradient
+            for parent, derivative in self._made_from:
+                parent.backward(derivative * gradient)
+
+
+class NumberKeptAsItCame(Mistake):
+    """You keep the number as it came, so the `data` of `Value(3)` is an int. Make it a `float`."""
+
+    exercise = "value"
+
+    class Value(Value):
+        def __init__(self, data, made_from=()):
+            super().__init__(data, made_from)
+            self.data = data
+
+
 class ByClosures(Alternative):
     """Each result carries a function that knows how to pass a gradient on, and a serial number that sorts the graph."""
 

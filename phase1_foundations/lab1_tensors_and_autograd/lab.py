@@ -16,8 +16,8 @@ nothing in its training loop is a black box to you.
 
 **Time** two hours for the eight exercises (20 points). Three side quests at the end earn XP only.
 
-**You need to know** Python, matrix multiplication, and the chain rule. The theory brief *Tensors and autograd* (15
-minutes) covers the rest.
+**You need to know** Python with NumPy's indexing, matrix multiplication, and the chain rule. The theory brief *Tensors
+and autograd* (15 minutes) prepares you for exercises 2, 6 and 7; what is new besides is introduced where it is needed.
 """
 
 # %% [markdown]
@@ -25,8 +25,10 @@ minutes) covers the rest.
 ## Set-up
 
 Each exercise ends in a cell such as `check("as_floats")`. It runs our tests on your code with fresh random inputs and
-says what is missing; run it as often as you like. Stuck? `hint("as_floats")` gives one of three hints, and hints are
-free. `reveal("as_floats")` shows our answer after the third hint: you may go on, but the exercise earns nothing.
+says what is missing; run it as often as you like. It also says what the exercise is worth: the points are shared
+among its requirements, so half an answer earns its half. A check is named after the first thing its cell defines.
+Stuck? `hint("as_floats")` gives one of three hints, and hints are free. `reveal("as_floats")` shows our answer after
+the third hint: you may go on, but the exercise earns nothing.
 """
 
 # %%
@@ -70,7 +72,7 @@ so it shows whether your code respects `device` even where there is no GPU.
 def as_floats(values: Sequence | np.ndarray | Tensor, device: str | torch.device = "cpu") -> Tensor:
     """The numbers of `values` as a new float32 tensor on `device`, of the same shape.
 
-    `values`: a list (nested or empty), a NumPy array or a tensor, of integers, floats or booleans.
+    `values`: a list or tuple (nested or empty), a NumPy array or a tensor, of integers, floats or booleans.
     """
     ### BEGIN SOLUTION
     return torch.as_tensor(values, dtype=torch.float32, device=device).clone()
@@ -133,8 +135,9 @@ The shapes also come out right if you ask for `(batch, n_heads, time, d_head)` i
 time and features change places. It is the best-known silent bug in home-made Transformers.
 
 **Task.** Write `split_heads` so that it **copies nothing**: whatever layout `x` has, the result looks into the memory
-of `x`. Raise `ValueError` if `n_heads` does not divide `d_model`. Then write its inverse, `merge_heads`, which may
-copy.
+of `x`. (To split one axis into two there always is a rule; it is joining axes that may need a copy.) Raise
+`ValueError` if `n_heads`, a positive number, does not divide `d_model`. Then write its inverse, `merge_heads`, which
+may copy.
 """
 
 
@@ -193,7 +196,8 @@ aligned **from the right**, and an axis of size 1 is repeated without being copi
 
 $$D_{ij} = \sum_k (x_{ik} - y_{jk})^2$$
 
-- No Python loop over points: the number of operations must not grow with `n` or `m`. Do without `torch.cdist`.
+- No Python loop over points: the number of PyTorch calls must not grow with `n` or `m` (with the few coordinates `d`
+  it may). Do without `torch.cdist`.
 - Subtract **before** you square. The points may lie 1,000 away from the origin, where the textbook expansion
   `|x|² + |y|² − 2x·y` is the small difference of huge numbers, and `float32` has no digits left for it.
 - Gradients must reach `x` and `y`.
@@ -237,7 +241,7 @@ r"""
 
 With three tensors and four axes, `transpose` and `unsqueeze` become a puzzle for the reader. `torch.einsum` lets you
 write the index formula itself: an index missing on the right is summed over, one that stays is kept, in the order you
-name.
+name. So `torch.einsum("ik,kj->ij", a, b)` is a matrix product, and `torch.einsum("ij->ji", a)` a transpose.
 
 **Task.** A bilinear form scores how well each query fits each key through a learned matrix `W`. For every batch
 element `b`
@@ -291,10 +295,10 @@ $$\operatorname{lse}(x) = m + \log \sum_i e^{x_i - m}, \qquad m = \max_i x_i,
 
 The largest exponent is then `exp(0) = 1`, and the sum lies between 1 and the number of terms.
 
-**Task.** Write both for any shape and any `dim`, without PyTorch's own `logsumexp`, `logaddexp`, `softmax` and their
-relatives. Each slice along `dim` has its own maximum: one may lie near 1,000 and the next near −1,000. Single entries
-may be `-inf` (they weigh 0), but never a whole slice. Gradients must be right: the gradient of `log_sum_exp` **is**
-the softmax, a fact worth knowing.
+**Task.** Write both for any shape with an axis, and any `dim`, in the dtype of `x`, without PyTorch's own
+`logsumexp`, `logaddexp`, `logcumsumexp`, `softmax`, `log_softmax` and `softmin`. Each slice along `dim` has its own
+maximum: one may lie near 1,000 and the next near −1,000. Single entries may be `-inf` (they weigh 0), but never a
+whole slice. Gradients must be right: the gradient of `log_sum_exp` **is** the softmax, a fact worth knowing.
 """
 
 
@@ -357,7 +361,8 @@ def mlp_loss(x: Tensor, target: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: 
 # %% [markdown]
 r"""
 **Task.** Return the gradients of `mlp_loss` with respect to `w1`, `b1`, `w2` and `b2`, each in the shape of its
-parameter and in the dtype of the inputs. No autograd: no `backward`, no `torch.autograd.grad`, no `torch.func`.
+parameter and in the dtype of the inputs; on the tape or off it, as you like. No autograd: no `backward`, no
+`torch.autograd.grad`, no `torch.func`.
 
 Work from the loss back. Write $\bar{a}$ for the gradient of the loss with respect to $a$; then three rules are
 enough:
@@ -443,7 +448,8 @@ except RuntimeError as error:
 r"""
 The first says that an update is not part of the model: say so with `no_grad`. The second is a rescue: `y` was
 computed with the old `w`, so its gradient would have been wrong. Writing through `w.data` hides the edit from
-autograd: no error, wrong numbers. Never do it.
+autograd: no error, wrong numbers. Never do it. (`w.detach()` shares the memory *and* the counter of edits, so a write
+through it is noticed.)
 
 **Task.** Write the two halves of a training step.
 
@@ -454,7 +460,7 @@ autograd: no error, wrong numbers. Never do it.
    `loss_of(features, target)` gives the *mean* loss of one batch. After the call, every `.grad` has gained the
    gradient of the mean over **all examples**: a batch counts by its number of rows, so weight it by rows / all rows.
    Call `backward` on each batch before you compute the next, so that only one graph is alive at a time. Return that
-   overall mean loss as a 0-dimensional tensor off the tape (`requires_grad` is False).
+   overall mean loss as a 0-dimensional tensor in the dtype of the losses, off the tape (`requires_grad` is False).
 """
 
 
@@ -550,8 +556,10 @@ r"""
 - The model is `features @ weight + bias`; `weight` of shape `(d,)` and the scalar `bias` start at **zero**.
 - The loss is the **mean** squared error over the rows. Record it **before** each update, so `losses[0]` is the loss
   at zero.
-- Take exactly `steps` steps `p ← p − lr · ∂loss/∂p`. Your `sgd_step` is made for this.
-- Use the dtype of `features`. Return `weight`, `bias` and `losses` off the tape, and leave the inputs as they were.
+- Take exactly `steps` steps, at least one, of `p ← p − lr · ∂loss/∂p`. Your `sgd_step` is made for this; while it
+  does not pass, the check puts ours in its place.
+- `features` and `target` share a dtype: use it. Return `weight`, `bias` and `losses` off the tape, and leave the
+  inputs as they were.
 """
 
 
@@ -664,6 +672,8 @@ once for each of `amax`, `-`, `exp`, `sum`, …; the built-in kernel does it all
 """
 ## Common pitfalls
 
+The commonest wrong turns in the exercises above, with their cures: best read after your own attempt.
+
 <!-- pitfalls -->
 """
 
@@ -694,8 +704,8 @@ Harder, optional, XP only. They can be done in any order.
 Convolutions, moving averages and tokenised audio all look at overlapping windows. Since a view may visit the same
 memory twice, windows need no memory at all: it is only a matter of strides.
 
-**Task.** Write `sliding_windows(x, size, step)` with `torch.as_strided`, and without `unfold`. Along the last axis of
-`x`, window `w` starts at `w * step`:
+**Task.** Write `sliding_windows(x, size, step)` with `torch.as_strided(x, shape, strides)`, and without `unfold`.
+Along the last axis of `x`, window `w` starts at `w * step`:
 
 $$\text{windows}[\ldots, w, i] = x[\ldots,\; w \cdot step + i], \qquad
 n_{windows} = \lfloor (time - size) / step \rfloor + 1$$
@@ -753,11 +763,28 @@ $$\operatorname{softplus}_\beta(x) = \frac{1}{\beta} \log(1 + e^{\beta x}), \qqu
 
 Taken literally, the formula overflows for large $\beta x$, and its taped derivative becomes NaN.
 
+This is the form, for a cube with a factor. `ctx` carries what `backward` will need: tensors by `save_for_backward`,
+anything else as an attribute. `backward` returns a gradient for each argument of `forward` after `ctx`.
+
+```python
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.save_for_backward(x)
+        ctx.factor = factor
+        return factor * x**3
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (x,) = ctx.saved_tensors
+        return grad_output * ctx.factor * 3 * x**2, None
+```
+
 **Task.** Write the class `Softplus` with static methods `forward(ctx, x, beta)` and `backward(ctx, grad_output)`, to
 be called as `Softplus.apply(x, beta)`. `beta` is a positive number, not a tensor: its gradient is `None`. The result
 has the shape and dtype of `x`.
 
-- It is finite, and so is its gradient, for `x` of ±1,000.
+- It is right to `float32`'s precision, and so is its gradient, for `x` of ±1,000 too.
 - It passes `gradcheck` **and** `gradgradcheck`: the backward pass is itself differentiated, so it must be made of
   differentiable operations on tensors that autograd knows: your inputs, saved with `ctx.save_for_backward`. What you
   compute inside `forward` is off the tape.
@@ -826,8 +853,9 @@ and adds.
   `backward`, from the same result or another, adds again.
 
 A value may be reached on several paths. Pass its gradient on only when **all** of its parts have arrived: go through
-the graph in topological order, from the result backwards. Graphs in the check are at most 300 operations deep, so
-recursion is fine.
+the graph in topological order, from the result backwards. (A walk along every single path is hopeless: after forty
+times `v = v + v` there are a million million.) Graphs in the check are at most 300 operations deep, so a recursion
+that visits each value once is fine. Numbers stay so small that nothing overflows.
 """
 
 

@@ -1,6 +1,7 @@
 """Checkers of Lab 1: tensor operations and autograd."""
 
 import itertools
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -630,6 +631,18 @@ def numbers(values: list) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def python_calls(function: Callable[[], object]) -> int:
+    """How many functions Python calls while `function` runs, in it and below it."""
+    events = []
+    before = sys.getprofile()
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return sum(event in {"call", "c_call"} for event in events)
+
+
 class TestValue(Exercise):
     """An autograd of your own."""
 
@@ -698,3 +711,27 @@ class TestValue(Exercise):
         results = [a + b, a - b, a * b, a / b, -a, a**2, a.exp(), a.tanh()]
         assert not any(r is a or r is b for r in results), "expected every operation to return a new value"
         assert_close(numbers([a.data, b.data, a.grad, b.grad]), numbers([1.5, -2.0, 0.0, 0.0]))
+
+    @guard
+    def test_attributes_are_floats(self, lab, rng):
+        """data and grad are floats, also those of Value(3) and of what is made from it"""
+        whole = lab.Value(3)
+        result = whole * 2 + 1
+        result.backward()
+        for value in (whole, result):
+            for name in ("data", "grad"):
+                number = getattr(value, name)
+                assert isinstance(number, float), f"expected {name} to be a float, got {number!r}"
+
+    @guard
+    def test_passes_on_once(self, lab, rng):
+        """backward passes a gradient on when all its parts have arrived, and not once for every path"""
+        counts = []
+        for n in (8, 16):
+            value = lab.Value(1.0)
+            for _ in range(n):
+                value = value + value
+            counts.append(python_calls(value.backward))
+        few, many = counts
+        # Twice the values take twice the calls, or four times as many where they are sorted slowly; paths, 256 times.
+        assert many < 16 * few, f"expected the work to grow with the graph: 8 sums took {few} calls, 16 took {many}"

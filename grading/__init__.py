@@ -4,5 +4,6 @@ A notebook needs one line: `check, hint, reveal = unit("phase1/lab1")`.
 """
 
 from grading.notebook import mark_as_read, unit
+from grading.quizzes.desk import quiz, sitting
 
-__all__ = ["mark_as_read", "unit"]
+__all__ = ["mark_as_read", "quiz", "sitting", "unit"]

@@ -41,7 +41,8 @@ def render(unit: Unit) -> dict[Path, str]:
     for cell in starter.cells:
         if cell.cell_type == "code":
             _check_python(cell.source, f"{unit.folder.name}/{unit.source.name}, the cell of `{cell.id}`")
-    return {unit.notebook: _text(starter), unit.solution: _text(_notebook(unit, _solved(nodes, starter.cells)))}
+    solution = _text(_notebook(unit, _solved(nodes, starter.cells)))
+    return {unit.notebook: _text(_cover(unit, starter) if unit.kind == "quiz" else starter), unit.solution: solution}
 
 
 def build(unit: Unit) -> list[Path]:
@@ -182,6 +183,12 @@ def _solved(nodes: list[NotebookNode], starter: list[NotebookNode]) -> list[Note
         if tags:
             node.metadata["tags"] = tags
     return solved
+
+
+def _cover(unit: Unit, starter: NotebookNode) -> NotebookNode:
+    """What opens a quiz: its first page, and a cell that begins a sitting. What is asked, each sitting draws anew."""
+    begin = f'from grading import quiz\n\nquiz("{unit.id}")'
+    return _notebook(unit, [starter.cells[0], _node("code", "begin", begin, ())])
 
 
 def _source(unit: Unit, nodes: list[NotebookNode]) -> NotebookNode:

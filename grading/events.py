@@ -98,6 +98,30 @@ class Done(_Event):
     unit: str
 
 
+class Sitting(_Event):
+    """A sitting of a quiz was begun, and these items were drawn for it."""
+
+    kind: Literal["sitting"] = "sitting"
+    unit: str
+    seed: int
+    questions: tuple[str, ...]
+    challenge: str
+    review: str
+
+
+class Marked(_Event):
+    """A sitting was handed in."""
+
+    kind: Literal["marked"] = "marked"
+    unit: str
+    sitting: str
+    """Its id."""
+    points: float
+    max_points: float
+    marks: dict[str, float]
+    """The share that each item earned."""
+
+
 class RankUp(_Event):
     """A rank was earned; it stays, whatever changes afterwards."""
 
@@ -105,4 +129,4 @@ class RankUp(_Event):
     rank: str
 
 
-Event = Annotated[Attempt | Hint | Reveal | Note | Done | RankUp, Field(discriminator="kind")]
+Event = Annotated[Attempt | Hint | Reveal | Note | Done | Sitting | Marked | RankUp, Field(discriminator="kind")]

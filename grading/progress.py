@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from grading import files, ranks, status, units
-from grading.events import Attempt, Done, Event, Hint, Note, RankUp, Reveal
+from grading.events import Attempt, Done, Event, Hint, Marked, Note, RankUp, Reveal
 from grading.report import Outcome, Report
 
 __all__ = ["Attempt", "Done", "Event", "Hint", "Note", "Progress", "ProgressError", "RankUp", "Reveal",
@@ -135,7 +135,7 @@ def _locked(path: Path) -> Iterator[None]:
             f"{path} is being written by another process for over {LOCK_PATIENCE_S:.0f} s; close it and try again."
         ) from None
     except OSError as error:
-        raise ProgressError(f"{path} cannot be written ({_reason(error)}); nothing was recorded.") from None
+        raise ProgressError(f"{path} cannot be written ({files.reason(error)}); nothing was recorded.") from None
 
 
 def _read(path: Path) -> Progress:
@@ -144,7 +144,7 @@ def _read(path: Path) -> Progress:
     except FileNotFoundError:
         return Progress(schema=SCHEMA)
     except OSError as error:
-        raise ProgressError(f"{path} cannot be read ({_reason(error)}).") from None
+        raise ProgressError(f"{path} cannot be read ({files.reason(error)}).") from None
     except UnicodeDecodeError:
         raise _DamagedError("it is not text") from None
     try:
@@ -183,7 +183,8 @@ def _add(path: Path, before: Progress, new: list[Event] | tuple[Event, ...], in_
     events = [*before.events, *new]
     if in_order:
         events.sort(key=lambda event: (event.at, event.id))
-    rank_up = _earned(events) if any(isinstance(e, Attempt) and e.confirms for e in new) else None
+    counts = any(isinstance(e, Marked) or (isinstance(e, Attempt) and e.confirms) for e in new)
+    rank_up = _earned(events) if counts else None
     _write(path, Progress(schema=SCHEMA, events=[*events, rank_up] if rank_up else events))
     return rank_up
 
@@ -200,7 +201,3 @@ def _write(path: Path, progress: Progress) -> None:
     lines = ",\n".join(f"    {event.model_dump_json()}" for event in progress.events)
     events = f"[\n{lines}\n  ]" if lines else "[]"
     files.write_atomically(path, f'{{\n  "schema": {progress.version},\n  "events": {events}\n}}\n')
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()

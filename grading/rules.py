@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from grading.answers import answers
 from grading.checkers import checkers
+from grading.quizzes import bank
 from grading.source import Cell, SourceError, read_source
 from grading.units import Unit
 
@@ -15,10 +16,9 @@ HINTS = 3
 def verified_cells(unit: Unit) -> tuple[Cell, ...]:
     """The cells of `unit`'s source; `SourceError` lists every rule that the unit breaks."""
     cells = read_source(unit.source)
-    if unit.kind == "lab" and not unit.checkers.exists():
+    if unit.checkers and not unit.checkers.exists():
         raise SourceError(f"{unit.folder.name}: there is no {unit.checkers.name}, which checks the exercises.")
-    rules = (_names, _exercises, _hints, _pitfalls) if unit.kind == "lab" else (_no_exercises,)
-    broken = [sentence for rule in rules for sentence in rule(unit, cells)]
+    broken = [sentence for rule in RULES[unit.kind] for sentence in rule(unit, cells)]
     if broken:
         raise SourceError("\n".join(broken))
     return cells
@@ -62,6 +62,9 @@ def _pitfalls(unit: Unit, cells: tuple[Cell, ...]) -> Iterator[str]:
     places = sum(PITFALLS in c.text for c in cells if c.kind == "prose")
     if places != 1:
         yield f"{_file(unit)}: `{PITFALLS}`, the place of the known mistakes, belongs in one cell; it is in {places}."
+
+
+def _answers(unit: Unit, cells: tuple[Cell, ...]) -> Iterator[str]:
     known = {checker.name for checker in checkers(unit)}
     for answer in answers(unit):
         if answer.exercise not in known:
@@ -75,5 +78,24 @@ def _no_exercises(unit: Unit, cells: tuple[Cell, ...]) -> Iterator[str]:
             yield f"{_file(unit)}, cell {cell.index}: a theory brief has no exercises, and this is a {cell.kind} cell."
 
 
+def _bank(unit: Unit, cells: tuple[Cell, ...]) -> Iterator[str]:
+    """What the bank names is there: its challenges, its reviews, and the faults in what they ship."""
+    known = bank.read(unit)
+    exercises = {checker.name for checker in checkers(unit)}
+    for name in (*known.challenges, *(r.exercise for r in known.reviews)):
+        if name not in exercises:
+            yield f"quiz.yaml names `{name}`, and {unit.checkers.name} has no such exercise."
+    for review in known.reviews:
+        if not bank.faulty_lines(unit, review):
+            yield f"quiz.yaml: no line of {review.shipped} has the fault `{review.fault}`."
+
+
 def _file(unit: Unit) -> str:
     return f"{unit.folder.name}/{unit.source.name}"
+
+
+RULES = {
+    "lab": (_names, _exercises, _hints, _pitfalls, _answers),
+    "quiz": (_names, _exercises, _answers, _bank),
+    "theory": (_no_exercises,),
+}

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from grading import plan, ranks, units
 from grading.checkers import Checker, checkers
-from grading.events import Attempt, Done, Event, Note, RankUp, Reveal
+from grading.events import Attempt, Done, Event, Marked, Note, RankUp, Reveal
+from grading.quizzes import MAX_POINTS
 from grading.units import Unit
 
 State = Literal["open", "tried", "passed_here", "confirmed", "revealed", "to_recheck"]
@@ -77,9 +78,9 @@ class UnitStatus(_Model):
 
 
 class Quest(_Model):
-    """What to do next: read a brief, solve an exercise, or confirm a unit whose exercises passed in the kernel."""
+    """What to do next: read a brief, solve an exercise, confirm what passed in the kernel, or sit a quiz."""
 
-    kind: Literal["read", "solve", "confirm"]
+    kind: Literal["read", "solve", "confirm", "quiz"]
     unit: str
     title: str
     exercise: str | None = None
@@ -119,14 +120,34 @@ def derive(events: Iterable[Event]) -> Status:
     )
 
 
+def gate(events: Iterable[Event], phase: str) -> str | None:
+    """The quiz that must be passed before `phase` opens; None where it is open."""
+    order = list(units.PHASES)
+    before = order[order.index(phase) - 1] if order.index(phase) else None
+    return next((u.id for u in derive(events).units if u.id == f"{before}/quiz" and u.having(*TO_SOLVE)), None)
+
+
 def _unit(unit: Unit, events: list[Event]) -> UnitStatus:
     return UnitStatus(
         id=unit.id,
         title=unit.title,
         kind=unit.kind,
         done=any(isinstance(event, Done) for event in events),
-        exercises=tuple(_exercise(checker, events) for checker in checkers(unit)),
+        exercises=_sitting(events) if unit.kind == "quiz" else tuple(_exercise(c, events) for c in checkers(unit)),
         notes=tuple(event for event in events if isinstance(event, Note)),
+    )
+
+
+def _sitting(events: list[Event]) -> tuple[ExerciseStatus]:
+    """A quiz as one exercise: its best sitting counts, and 70 % pass."""
+    points = [event.points for event in events if isinstance(event, Marked)]
+    best = max(points, default=0.0)
+    passed = best >= ranks.PASS * MAX_POINTS
+    state: State = "confirmed" if passed else "tried" if points else "open"
+    return (
+        ExerciseStatus(
+            name="sitting", title="A sitting", state=state, points=best, max_points=MAX_POINTS, side_quest=False
+        ),
     )
 
 
@@ -188,8 +209,11 @@ def _next_quest(found: tuple[UnitStatus, ...]) -> Quest | None:
         if unit.kind == "theory":
             if not unit.done:
                 return Quest(kind="read", unit=unit.id, title=unit.title)
-        elif to_solve := unit.having(*TO_SOLVE):
+        elif not (to_solve := unit.having(*TO_SOLVE)):
+            if unit.having("passed_here"):
+                return Quest(kind="confirm", unit=unit.id, title=unit.title)
+        elif unit.kind == "quiz":
+            return Quest(kind="quiz", unit=unit.id, title=unit.title)
+        else:
             return Quest(kind="solve", unit=unit.id, title=to_solve[0].title, exercise=to_solve[0].name)
-        elif unit.having("passed_here"):
-            return Quest(kind="confirm", unit=unit.id, title=unit.title)
     return None

@@ -5,6 +5,7 @@ A unit is found on disk, never listed twice: a lab is a folder with a `lab.py`, 
 
 import ast
 import difflib
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -21,13 +22,31 @@ PHASES = {
 }
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The names of the files of a unit that is graded."""
+
+    notebook: str
+    checkers: str
+    copy: str
+    """What the learner's copy is called."""
+    solution: str = "solution.ipynb"
+    answers: str = "answers.py"
+
+
+LAYOUTS = {
+    "lab": Layout(notebook="starter.ipynb", checkers="test_lab.py", copy="lab.ipynb"),
+    "quiz": Layout(notebook="quiz.ipynb", checkers="test_quiz.py", copy="quiz.ipynb"),
+}
+
+
 class UnitNotFound(LookupError):
     """No unit, or more than one, goes by the name that was given."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One lab or theory brief.
+    """One lab, quiz or theory brief.
 
     `id` is the short name (`phase1/lab1`), `source` the one hand-written file, `notebook` what a learner opens.
     """
@@ -49,27 +68,32 @@ class Unit:
     @property
     def name(self) -> str:
         """The descriptive name, `lab1_tensors_and_autograd`; unique in the phase."""
-        return self.folder.name if self.kind == "lab" else self.source.stem
+        return self.folder.name if self.layout else self.source.stem
+
+    @property
+    def layout(self) -> Layout | None:
+        """The names of its files; None for a theory brief, which is not graded."""
+        return LAYOUTS.get(self.kind)
 
     @property
     def notebook(self) -> Path:
         """The notebook a learner's copy is made from."""
-        return self.folder / "starter.ipynb" if self.kind == "lab" else self.source.with_suffix(".ipynb")
+        return self.folder / self.layout.notebook if self.layout else self.source.with_suffix(".ipynb")
 
     @property
     def solution(self) -> Path | None:
-        """The solved notebook, labs only."""
-        return self.folder / "solution.ipynb" if self.kind == "lab" else None
+        """The solved notebook of what is graded."""
+        return self.folder / self.layout.solution if self.layout else None
 
     @property
     def checkers(self) -> Path | None:
-        """The pytest file with one class per exercise, labs only."""
-        return self.folder / "test_lab.py" if self.kind == "lab" else None
+        """The pytest file with one class per exercise, of what is graded."""
+        return self.folder / self.layout.checkers if self.layout else None
 
     @property
     def answers(self) -> Path | None:
-        """The file of known wrong and right answers, labs only."""
-        return self.folder / "answers.py" if self.kind == "lab" else None
+        """The file of known wrong and right answers, of what is graded."""
+        return self.folder / self.layout.answers if self.layout else None
 
     @property
     def title(self) -> str:
@@ -80,7 +104,7 @@ class Unit:
     def workspace_notebook(self) -> Path:
         """Where the learner's own copy is, or will be."""
         place = home() / "workspace" / PHASES[self.phase]
-        return place / self.name / "lab.ipynb" if self.kind == "lab" else place / "theory" / f"{self.name}.ipynb"
+        return place / self.name / self.layout.copy if self.layout else place / "theory" / f"{self.name}.ipynb"
 
 
 @cache
@@ -107,12 +131,14 @@ def home() -> Path:
 
 @cache
 def all_units() -> tuple[Unit, ...]:
-    """Every unit on disk, in the order of the curriculum: by phase, each theory brief before the lab of its number."""
+    """Every unit on disk, in the order of the curriculum: each brief before the lab of its number, then the quiz."""
     found = []
     for phase, folder in PHASES.items():
         place = content_root() / folder
         for source in place.glob("lab*_*/lab.py"):
             found.append(Unit(f"{phase}/lab{_number(source.parent.name)}", "lab", source))
+        for source in place.glob("quiz/challenges.py"):
+            found.append(Unit(f"{phase}/quiz", "quiz", source))
         for source in place.glob("theory/[0-9]*.py"):
             found.append(Unit(f"{phase}/theory{_number(source.stem)}", "theory", source))
     return tuple(sorted(found, key=_order))
@@ -151,7 +177,7 @@ def _find_by_path(path: Path) -> Unit | None:
     for unit in all_units():
         copy = unit.workspace_notebook.resolve()
         places = {unit.source, unit.notebook, copy}
-        if unit.kind == "lab":
+        if unit.layout:
             places |= {unit.folder, copy.parent, unit.solution, unit.checkers, unit.answers}
         if path in places:
             return unit
@@ -168,7 +194,8 @@ def _number(name: str) -> int:
 
 
 def _order(unit: Unit) -> tuple:
-    return list(PHASES).index(unit.phase), _number(unit.name), unit.kind == "lab", unit.name
+    number = math.inf if unit.kind == "quiz" else _number(unit.name)
+    return list(PHASES).index(unit.phase), number, unit.kind == "lab", unit.name
 
 
 def _listed(units: list[Unit]) -> str:

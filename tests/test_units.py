@@ -12,7 +12,9 @@ from grading import build, units
 from grading.answers import answers
 from grading.checkers import Checker, checkers
 from grading.fresh import run_fresh
+from grading.plan import phases
 from grading.proof import Trial, prove
+from grading.quizzes import bank
 from grading.report import Outcome, Report
 from grading.source import read_source
 from grading.units import Unit
@@ -26,6 +28,10 @@ ORIENTATION = "lab0_orientation"
 LABS = [pytest.param(u, id=u.id) for u in units.labs()]
 BRIEFS = [pytest.param(u, id=u.id) for u in units.all_units() if u.kind == "theory"]
 
+QUIZZES = [pytest.param(u, id=u.id) for u in units.all_units() if u.kind == "quiz"]
+
+of_every_graded_unit = pytest.mark.parametrize("unit", LABS + QUIZZES)
+of_every_quiz = pytest.mark.parametrize("unit", QUIZZES)
 of_every_lab = pytest.mark.parametrize("unit", LABS)
 of_every_brief = pytest.mark.parametrize("unit", BRIEFS)
 
@@ -56,7 +62,7 @@ def test_there_are_units():
     assert BRIEFS
 
 
-@pytest.mark.parametrize("unit", LABS + BRIEFS)
+@pytest.mark.parametrize("unit", LABS + BRIEFS + QUIZZES)
 def test_notebooks_are_what_their_source_says(unit):
     stale = [str(path.name) for path in build.stale(unit)]
     assert not stale, f"run `make notebooks`: {unit.id} has a stale {' and '.join(stale)}"
@@ -81,7 +87,7 @@ def test_every_exercise_has_three_tests_two_mistakes_and_an_alternative(unit):
         assert checker.skills, f"{checker.name}: no skills"
 
 
-@of_every_lab
+@of_every_graded_unit
 def test_the_solution_gets_full_marks_from_top_to_bottom(unit):
     report = solution_report(unit)
     assert report.problems == ()
@@ -112,29 +118,54 @@ def test_run_all_goes_through_the_starter(unit, tmp_path):
             assert [o for o in cell.outputs if o.get("name") == "stderr"] == []
 
 
-@of_every_lab
+@of_every_graded_unit
 def test_lazy_answers_earn_nothing(unit):
     assert faults(unit, "lazy") == []
 
 
-@of_every_lab
+@of_every_graded_unit
 def test_every_mistake_is_rejected_and_called_by_its_own_name(unit):
     assert faults(unit, "mistake") == []
 
 
-@of_every_lab
+@of_every_graded_unit
 def test_every_alternative_gets_full_marks(unit):
     assert faults(unit, "reference") == []
     assert faults(unit, "alternative") == []
 
 
-@of_every_lab
+@of_every_graded_unit
 def test_a_forbidden_call_is_among_the_known_mistakes(unit):
     for checker in checkers(unit):
         caught = [
             t for t in proof(unit) if t.exercise == checker.name and t.kind == "mistake" and "forbidden" in t.stages
         ]
         assert bool(caught) == bool(checker.forbidden), f"{checker.name} forbids {checker.forbidden}, caught: {caught}"
+
+
+@of_every_quiz
+def test_a_bank_is_large_enough_and_its_questions_can_be_answered(unit):
+    known = bank.read(unit)
+    assert len(known.questions) >= 30
+    assert len(known.challenges) == len(known.reviews) == 3
+    for question in known.questions:
+        for seed in range(20):
+            drawn = bank.drawn(question, seed)
+            letters = "".join(x for x, c in zip(bank.LETTERS, drawn.choices, strict=False) if c.right)
+            assert drawn.judge(letters or drawn.number)[0], question.id
+            assert "{" not in drawn.text or not question.parameters, f"{question.id}: a parameter is not filled in"
+            for slip in question.slips:
+                assert not drawn.judge(drawn._value(slip.formula))[0], f"{question.id}: {slip.formula} is right too"
+
+
+@of_every_quiz
+def test_what_a_quiz_asks_the_phase_has_taught(unit):
+    missing = {name for p in phases() if p.id == unit.phase for name in p.units} - {u.name for u in units.all_units()}
+    if any(name.startswith("lab") for name in missing):
+        pytest.skip(f"{unit.phase} is not complete: {', '.join(sorted(missing))}")
+    taught = {s for u in units.labs() if u.phase == unit.phase for c in checkers(u) for s in c.skills}
+    asked = {s for q in bank.read(unit).questions for s in q.skills} | {s for c in checkers(unit) for s in c.skills}
+    assert asked <= taught
 
 
 @of_every_brief

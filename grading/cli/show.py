@@ -66,6 +66,8 @@ def _quest_text(quest: Quest | None) -> str:
             return "none. You are through everything that is built; side quests and `solo list` show what is left."
         case Quest(kind="read"):
             return f"read “{quest.title}” ({quest.unit})"
+        case Quest(kind="quiz"):
+            return f"{quest.title}: `solo quiz {quest.unit.split('/')[0]}` begins a sitting"
         case Quest(kind="confirm"):
             return f"`solo check {quest.unit}` confirms what passed in your notebook"
         case _:

@@ -230,8 +230,8 @@ many on 256×256? How does the arithmetic compare?
 <details><summary>Answer</summary>
 
 sigmoid(3) ≈ 0.95, so the cell keeps 95 % of its content at each step. That path alone brings 0.95⁶⁰ ≈ 5 % through
-sixty steps, and those through the gates add to it; a plain RNN has lost all but a trace. With −3 it would keep 5 % at each step and remember nothing. A start with open gates says:
-remember until there is a reason to forget.
+sixty steps, and those through the gates add to it; a plain RNN has lost all but a trace. With −3 it would keep 5 % at
+each step and remember nothing. A start with open gates says: remember until there is a reason to forget.
 
 </details>
 

@@ -1,6 +1,6 @@
 """A result as a person reads it: an HTML card in a notebook, plain text anywhere else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 
 from grading.report import Evidence, ExerciseReport, Outcome, Requirement
@@ -20,16 +20,25 @@ WORDS = {
     Outcome.NOT_ATTEMPTED: "not attempted",
 }
 
-# Mid tones that reach 4.5:1 on white and 3:1 on JupyterLab's dark background; text itself takes the theme's colour.
-COLOURS = {Outcome.PASSED: "#2a8540", Outcome.FAILED: "#d1413a", Outcome.RAISED: "#d1413a"}
+# JupyterLab's own tones, which follow its theme; elsewhere mid tones that reach 4.5:1 on white and 3:1 on near black.
+# They are for marks and edges: text itself takes the theme's colour.
+GREEN = "var(--jp-success-color1,#2a8540)"
+RED = "var(--jp-error-color1,#d1413a)"
+COLOURS = {Outcome.PASSED: GREEN, Outcome.FAILED: RED, Outcome.RAISED: RED}
 GREY = "#767676"
+VALUES = ("expected", "got")
+VALUES_WIDTH = len("expected: ")
+COLUMNS = ";font-family:monospace;white-space:pre-wrap"
+HANGING = "padding-left:1.5em;text-indent:-1.5em"
 
 
 def text(exercise: ExerciseReport, footer: str = "") -> str:
     """The card in plain text: a headline, a line per requirement, evidence, cause, and what to do next."""
     lines = [headline(exercise)]
     if exercise.outcome is not Outcome.NOT_ATTEMPTED:
-        lines += [f"  {line}" for requirement in exercise.requirements for line in requirement_lines(requirement)]
+        lines += [
+            f"  {line}" for requirement in _once(exercise.requirements) for line in requirement_lines(requirement)
+        ]
     lines += [f"  {line}" for line in notes(exercise)]
     if footer:
         lines.append(f"  {footer}")
@@ -38,7 +47,21 @@ def text(exercise: ExerciseReport, footer: str = "") -> str:
 
 def requirement_lines(requirement: Requirement) -> list[str]:
     """One requirement in plain text, with the evidence below it."""
-    return [f"{MARKS[requirement.outcome]} {requirement.text}", *(f"    {x}" for x in _evidence_lines(requirement))]
+    evidence = [*_evidence_lines(requirement), *_values(requirement)]
+    return [f"{MARKS[requirement.outcome]} {requirement.text}", *(f"    {line}" for line in evidence)]
+
+
+def _once(requirements: Iterable[Requirement]) -> Iterator[Requirement]:
+    """The requirements, without evidence that stands above already: one error often fails them all."""
+    seen = []
+    for requirement in requirements:
+        evidence = requirement.evidence
+        if evidence in seen:
+            brief = Evidence(stage=evidence.stage, message="as above")
+            yield requirement.model_copy(update={"evidence": brief})
+        else:
+            seen += [evidence] if evidence else []
+            yield requirement
 
 
 def headline(exercise: ExerciseReport) -> str:
@@ -91,45 +114,56 @@ def _evidence_lines(requirement: Requirement) -> Iterator[str]:
     yield evidence.message
     if evidence.line:
         yield f"in {evidence.line}"
-    if evidence.facts:
-        yield _facts(evidence)
+    if facts := [f"{label}: {value}" for label, value in evidence.facts.items() if label not in VALUES]:
+        yield " · ".join(facts)
 
 
-def _facts(evidence: Evidence) -> str:
-    return " · ".join(f"{label}: {value}" for label, value in evidence.facts.items())
+def _values(requirement: Requirement) -> list[str]:
+    """What was expected above what came, in columns."""
+    facts = requirement.evidence.facts if requirement.evidence else {}
+    return [f"{f'{label}:':{VALUES_WIDTH}}{facts[label]}" for label in VALUES if label in facts]
 
 
 def html(exercise: ExerciseReport, footer: str = "") -> str:
     """The card for a notebook: inline styles only, the theme's own text colour, readable without colour."""
-    edge = COLOURS.get(exercise.outcome, GREY)
-    rows = "" if exercise.outcome is Outcome.NOT_ATTEMPTED else "".join(map(_row, exercise.requirements))
-    remarks = "".join(f'<div style="margin-top:.35em">{_remark(note)}</div>' for note in notes(exercise))
+    colour = COLOURS.get(exercise.outcome, GREY)
+    rows = "" if exercise.outcome is Outcome.NOT_ATTEMPTED else "".join(map(_row, _once(exercise.requirements)))
+    remarks = "".join(map(_remark, notes(exercise)))
     foot = f'<div style="margin-top:.35em;opacity:.75">{inline(footer)}</div>' if footer else ""
     return (
-        f'<div role="group" aria-label="{escape(headline(exercise))}" style="border-left:4px solid {edge};'
-        'padding:.5em .9em;margin:.3em 0;max-width:60em;line-height:1.45">'
-        f'<div><b style="color:{edge}">{MARKS[exercise.outcome]}</b> <b>{inline(exercise.title)}</b> '
+        f'<div role="group" aria-label="{escape(headline(exercise))}" style="border-left:4px solid {colour};'
+        'padding:.5em .9em;margin:.3em 0;max-width:60em;line-height:1.45;overflow-wrap:anywhere">'
+        f'<div style="{HANGING}">{_mark(exercise.outcome)}<b>{inline(exercise.title)}</b> '
         f"— {WORDS[exercise.outcome]} · {points(exercise)}</div>"
-        f'<ul style="list-style:none;padding-left:.2em;margin:.3em 0 0">{rows}</ul>{remarks}{foot}</div>'
+        f'<ul style="list-style:none;padding:0;margin:.3em 0 0">{rows}</ul>{remarks}{foot}</div>'
+    )
+
+
+def _mark(outcome: Outcome) -> str:
+    """✓ or ✗ in a column of its own."""
+    return (
+        f'<b role="img" aria-label="{WORDS[outcome]}" style="display:inline-block;width:1.5em;text-indent:0;'
+        f'color:{COLOURS.get(outcome, GREY)}">{MARKS[outcome]}</b>'
     )
 
 
 def _row(requirement: Requirement) -> str:
-    colour = COLOURS.get(requirement.outcome, GREY)
-    lines = "".join(
-        f'<div style="margin-left:1.5em;font-size:.93em;overflow-wrap:anywhere">{inline(line)}</div>'
-        for line in _evidence_lines(requirement)
-    )
-    return (
-        f'<li style="margin:.15em 0"><b style="color:{colour}" aria-label="{WORDS[requirement.outcome]}">'
-        f"{MARKS[requirement.outcome]}</b> {inline(requirement.text)}{lines}</li>"
-    )
+    evidence = "".join(_below(inline(line)) for line in _evidence_lines(requirement))
+    values = "".join(_below(escape(line), COLUMNS) for line in _values(requirement))
+    words = f"{_mark(requirement.outcome)}{inline(requirement.text)}"
+    return f'<li style="margin:.15em 0;{HANGING}">{words}{evidence}{values}</li>'
+
+
+def _below(line: str, style: str = "") -> str:
+    return f'<div style="text-indent:0;font-size:.93em{style}">{line}</div>'
 
 
 def _remark(note: str) -> str:
-    """A note with its label in bold."""
+    """A note with its label in bold; the likely cause, which is what helps most, stands out."""
     label, colon, rest = note.partition(": ")
-    return f"<b>{label}:</b> {inline(rest)}" if colon and label in {"Likely cause", "Next"} else inline(note)
+    box = ";padding:.35em .6em;background:rgba(127,127,127,.12)" if label == "Likely cause" else ""
+    words = f"<b>{label}:</b> {inline(rest)}" if colon and label in {"Likely cause", "Next"} else inline(note)
+    return f'<div style="margin-top:.35em{box}">{words}</div>'
 
 
 def inline(sentence: str) -> str:

@@ -16,6 +16,7 @@ from grading import units
 from grading.units import Unit
 
 if TYPE_CHECKING:
+    from grading.events import Event
     from grading.report import Context, ExerciseReport, Report
 
 
@@ -74,12 +75,22 @@ def unit(name: str) -> tuple[Callable[[str], Any], Callable[[str], Any], Callabl
 
 def mark_as_read(name: str) -> Message:
     """Note that a theory brief has been read."""
-    brief = units.find(name)
-    if "SOLO_FRESH" not in os.environ:
-        from grading import progress
+    from grading.events import Done
 
-        progress.append(progress.Done(unit=brief.id))
-    return Message((f"“{brief.title}” is marked as read.",))
+    brief = units.find(name)
+    unrecorded = () if "SOLO_FRESH" in os.environ else _noted(Done(unit=brief.id))
+    return Message(unrecorded or (f"“{brief.title}” is marked as read.",))
+
+
+def _noted(event: "Event") -> tuple[str, ...]:
+    """Record `event`; where that cannot be done, the sentence that says so."""
+    from grading import progress
+
+    try:
+        progress.append(event)
+    except progress.ProgressError as error:
+        return (f"Not recorded: {error}",)
+    return ()
 
 
 def _quiet(name: str, wrong_on_purpose: object = None) -> None:
@@ -121,10 +132,9 @@ class Desk:
         hints = checker(self.unit, name).hints
         given = progress.hints_given(self.unit.id, name)
         if given >= len(hints):
-            return self._shown(Message((*_numbered(hints), f'That was all. reveal("{name}") shows the answer.')))
-        if self._counts:
-            progress.append(progress.Hint(unit=self.unit.id, exercise=name))
-        return self._shown(Message(_numbered(hints[: given + 1])))
+            return self._shown(Message((*_numbered(hints), f'That was all. `reveal("{name}")` shows the answer.')))
+        unrecorded = _noted(progress.Hint(unit=self.unit.id, exercise=name)) if self._counts else ()
+        return self._shown(Message((*_numbered(hints[: given + 1]), *unrecorded)))
 
     def reveal(self, name: str) -> Message:
         """The answer, after the third hint. It is recorded, opens the way, and earns nothing."""
@@ -138,9 +148,8 @@ class Desk:
         code = solution_code(self.unit, name)
         if code is None:
             return self._shown(Message(("This edition ships without solutions: ask your instructor.",)))
-        if self._counts:
-            progress.append(progress.Reveal(unit=self.unit.id, exercise=name))
-        return self._shown(Message(("One way to write it. Read it, close it, and write your own:",), code))
+        unrecorded = _noted(progress.Reveal(unit=self.unit.id, exercise=name)) if self._counts else ()
+        return self._shown(Message((*unrecorded, "One way to write it. Read it, close it, and write your own:"), code))
 
     def explain_stubs(self) -> None:
         """Let a demonstration that meets an unwritten exercise print one line instead of a traceback."""

@@ -31,11 +31,13 @@ from grading.report import (
     award,
     overall,
 )
+from grading.silence import silence
 from grading.source import exercise_of, solution_code
 from grading.units import PACKAGE, Unit, content_root
 
 PYTEST_ARGUMENTS = (
     "--import-mode=importlib", "--noconftest", "--disable-plugin-autoload", "-c", str(PACKAGE / "pytest_checks.ini"),
+    "--capture=no",  # `silence` does it
     "-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler",
     # These two collect garbage at the end of a run, which costs a quarter of a second with torch loaded.
     "-p", "no:unraisableexception", "-p", "no:threadexception",
@@ -255,7 +257,7 @@ class Session:
             self.namespace, self.unit.checkers, self.seed, frozenset({checker.class_name}), fast_only, on_test
         )
         _forget_if_edited(self.unit)
-        with _state_kept():
+        with _state_kept(), silence():
             pytest.main([str(self.unit.checkers), f"--rootdir={content_root()}", *PYTEST_ARGUMENTS], plugins=[plugin])
         if plugin.interrupted:
             raise KeyboardInterrupt

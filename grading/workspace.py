@@ -1,13 +1,12 @@
 """The learner's own copies of the notebooks: made once, and never overwritten without a dated backup."""
 
-import shutil
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from grading.checkers import checker, snake_case
-from grading.files import dated, write_atomically
+from grading.files import copy_file, dated, write_atomically
 from grading.units import Unit
 
 
@@ -61,7 +60,7 @@ def _original(unit: Unit) -> str:
 def _backup(copy: Path) -> Path:
     folder = copy.parent / "backups"
     folder.mkdir(exist_ok=True)
-    return shutil.copy2(copy, dated(folder, copy.stem, copy.suffix))
+    return copy_file(copy, dated(folder, copy.stem, copy.suffix))
 
 
 def _parsed(copy: Path, unit: Unit) -> NotebookNode:

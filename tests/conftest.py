@@ -1,5 +1,6 @@
 """No test touches the learner's own record or workspace; and a small curriculum to test with."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from grading import units
+from grading import cli, units
 from grading.checkers import checkers
 from grading.report import ExerciseReport, Outcome, Report, Requirement
+from grading.units import Unit
 
 CONTENT = Path(__file__).parent / "content"
 PLAN = """
@@ -134,3 +136,41 @@ def report(curriculum: Path) -> Callable[..., Report]:
         return Report(unit=units.find(unit).id, context=context, seed=1, exercises=tuple(exercises))
 
     return make
+
+
+@pytest.fixture
+def solo(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process; its exit code, what it printed and what it complained of."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main(arguments)
+        printed = capsys.readouterr()
+        return end.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[Unit]:
+    """The one unit that can really be checked; the learner's copy is its solution."""
+    monkeypatch.setenv("SOLO_CONTENT", str(CONTENT))
+    units.all_units.cache_clear()
+    unit = units.find("lab9")
+    unit.workspace_notebook.parent.mkdir(parents=True)
+    shutil.copy(unit.solution, unit.workspace_notebook)
+    yield unit
+    units.all_units.cache_clear()
+
+
+@pytest.fixture
+def rewritten(tiny: Unit) -> Callable[..., str]:
+    """`rewritten(softmax="…")`: the text of the tiny unit's solution with other code in some cells, by grade id."""
+
+    def text(**code: str) -> str:
+        notebook = nbformat.read(tiny.solution, as_version=4)
+        for cell in notebook.cells:
+            cell.source = code.get(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source)
+        return nbformat.writes(notebook)
+
+    return text

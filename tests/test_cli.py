@@ -13,32 +13,6 @@ from grading import cli, progress, units
 from grading.cli import launch, show
 
 REPO = Path(__file__).parents[1]
-TINY = Path(__file__).parent / "content"
-
-
-@pytest.fixture
-def solo(capsys):
-    """Run a command in this process; its exit code, what it printed and what it complained of."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main(arguments)
-        printed = capsys.readouterr()
-        return end.value.code or 0, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """The one unit that can really be checked; the learner's copy is its solution."""
-    monkeypatch.setenv("SOLO_CONTENT", str(TINY))
-    units.all_units.cache_clear()
-    unit = units.find("lab9")
-    unit.workspace_notebook.parent.mkdir(parents=True)
-    shutil.copy(unit.solution, unit.workspace_notebook)
-    yield unit
-    units.all_units.cache_clear()
 
 
 def shell(*arguments, encoding="utf-8"):
@@ -237,7 +211,7 @@ def test_check_confirms_a_right_copy(solo, tiny):
     assert code == 0
     assert "4 of 4 points, 2 of 2 exercises passed" in out
     assert "(seed 3)" in out
-    assert "Next quest: none" in out
+    assert "Next quest: Quiz: Tiny" in out
     assert {e.context for e in progress.load().events} == {"fresh"}
     assert "2 confirmed" in solo("status")[1]
 

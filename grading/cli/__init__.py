@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import typer
 
-from grading.cli import data, learning, record
+from grading.cli import care, data, learning, quiz, record, watching
+from grading.files import reason
 
 # By name: to import them all would cost each command a second, and the learner only meets those that are loaded.
 EXPECTED = {
     "Refused", "UnitNotFound", "CheckerError", "ProgressError", "WorkspaceError", "NotebookError", "SourceError",
-    "DataError",
+    "DataError", "QuizError", "BankError",
 }  # fmt: skip
 
 app = typer.Typer(
@@ -21,8 +22,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    learning.start, record.status, record.list_units, learning.check, learning.hint, learning.open_unit,
-    learning.reset, record.note, record.done,
+    learning.start, record.status, record.list_units, learning.check, watching.watch, learning.hint, learning.open_unit,
+    learning.reset, quiz.quiz, record.note, record.done, care.doctor,
 ):  # fmt: skip
     app.command({"open_unit": "open", "list_units": "list"}.get(command.__name__))(command)
 
@@ -55,6 +56,6 @@ def _sentence(error: Exception) -> str | None:
     """What to tell the learner, None for an error that is ours."""
     if type(error).__name__ in EXPECTED:
         return str(error)
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}."
+    if isinstance(error, OSError):
+        return f"{error.filename}: {reason(error)}." if error.filename else f"{error.strerror or error}."
     return None

@@ -32,8 +32,8 @@ def _settings(notebook: Path | None) -> list[str]:
         # The address is printed all the same, and so is what stops the server.
         "--ServerApp.log_level=ERROR",
         "--LabApp.log_level=ERROR",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        # Otherwise each kernel warns in this terminal that it talks in plain text.
+        "--KernelManager.transport_encryption=auto",
     ]
     if not _browser():
         settings.append("--no-browser")
@@ -53,6 +53,14 @@ def _browser() -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """This environment with its own scripts first: what notebooks start by name is then what is installed here."""
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path}
+    """This environment with our settings of JupyterLab, and its own scripts first: what notebooks start by name is
+    then what is installed here."""
+    return {
+        **os.environ,
+        "PATH": _first(sysconfig.get_path("scripts"), "PATH"),
+        "JUPYTER_CONFIG_PATH": _first(str(units.PACKAGE / "jupyter"), "JUPYTER_CONFIG_PATH"),
+    }
+
+
+def _first(place: str, variable: str) -> str:
+    return os.pathsep.join([place, *filter(None, [os.environ.get(variable)])])

@@ -10,12 +10,10 @@ from rich.markup import escape
 from grading import progress, units
 from grading import status as status_of
 from grading.checkers import Checker, checker, checkers, snake_case
-from grading.cli import launch, show
+from grading.cli import launch, results, show
 from grading.cli.record import UnitName
-from grading.report import ExerciseReport, Outcome, Report
+from grading.report import Report
 from grading.units import Unit
-
-STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.RAISED: "red"}
 
 
 def start(
@@ -40,9 +38,15 @@ def _quest_units(quest: Unit) -> list[Unit]:
     return [quest, lab] if quest.kind == "theory" and lab else [quest]
 
 
-def open_unit(unit: UnitName) -> None:
+def open_unit(
+    unit: UnitName,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also in a phase that is not open yet.")] = False,
+) -> None:
     """Open a unit in JupyterLab: your copy, which is made if there is none."""
     wanted = units.find(unit)
+    gate = status_of.gate(progress.load().events, wanted.phase)
+    if gate and not anyway:
+        raise show.Refused(f"{wanted.phase} opens with 70 % in {gate}. `--anyway` opens {wanted.id} all the same.")
     _prepare(wanted)
     launch.jupyterlab(wanted.workspace_notebook)
 
@@ -54,19 +58,18 @@ def check(
     notebook: Annotated[Path | None, typer.Option(help="Another notebook than your copy.")] = None,
 ) -> None:
     """Run your notebook from the top in a fresh process and confirm what passes. Exit code 0 if the core passes."""
-    wanted = _lab(unit)
+    wanted = find_lab(unit)
     only = _exercise(wanted, exercise).name if exercise else None
-    path = notebook or (Path(unit) if unit.endswith(".ipynb") else wanted.workspace_notebook)
-    if path == wanted.workspace_notebook and not path.exists():
-        raise show.Refused(f"You have no copy of {wanted.id} yet: `solo open {wanted.id}` makes one.")
+    path = notebook or (Path(unit) if unit.endswith(".ipynb") else own_copy(wanted))
     report = _run(wanted, path, only, seed)
-    _show(report)
-    # In the unit's own folder stand only the starter and the solution.
-    if path.resolve().parent == wanted.folder:
-        show.say(f"{show.short(path)} is the repository's own notebook, so this does not count.")
+    for result in report.exercises:
+        results.exercise(result)
+    results.summary(report)
+    if results.counts(wanted, path):
+        results.keep(report)
+        results.next_quest()
     else:
-        show.ranked_up(progress.record(report))
-        show.quest(status_of.derive(progress.load().events))
+        show.say(f"{show.short(path)} is the repository's own notebook, so this does not count.")
     asked = report.exercises if only else report.path
     raise typer.Exit(0 if all(e.passed for e in asked) else 1)
 
@@ -75,7 +78,7 @@ def hint(
     unit: UnitName, exercise: Annotated[str, typer.Argument(metavar="EXERCISE", help="Its name, as in check(…).")]
 ) -> None:
     """The next of an exercise's hints. They cost nothing."""
-    wanted = _lab(unit)
+    wanted = find_lab(unit)
     asked = _exercise(wanted, exercise)
     given = progress.hints_given(wanted.id, asked.name)
     for number, text in enumerate(asked.hints[: given + 1], 1):
@@ -113,11 +116,19 @@ def _prepare(unit: Unit) -> None:
     show.say(f"Your copy: {show.short(unit.workspace_notebook)}{' (new)' if made else ''}")
 
 
-def _lab(name: str) -> Unit:
+def find_lab(name: str) -> Unit:
+    """The unit that `name` means, if it has exercises to check."""
     unit = units.find(name)
     if not checkers(unit):
         raise show.Refused(f"{unit.id} has no exercises to check; `solo done {unit.id}` marks it as read.")
     return unit
+
+
+def own_copy(unit: Unit) -> Path:
+    """The learner's copy of `unit`, which must have been made."""
+    if not unit.workspace_notebook.exists():
+        raise show.Refused(f"You have no copy of {unit.id} yet: `solo open {unit.id}` makes one.")
+    return unit.workspace_notebook
 
 
 def _exercise(unit: Unit, name: str) -> Checker:
@@ -134,28 +145,3 @@ def _run(unit: Unit, path: Path, only: str | None, seed: int | None) -> Report:
         show.say(f"Checking {show.short(path)} as saved at {datetime.fromtimestamp(path.stat().st_mtime):%H:%M:%S}.")
     with show.console.status("starting a fresh process") as spinner:
         return run_fresh(unit, path, only, seed, on_step=lambda step: spinner.update(escape(step)))
-
-
-def _show(report: Report) -> None:
-    for exercise in report.exercises:
-        _show_exercise(exercise)
-    for problem in report.problems:
-        show.say(f"Note: {problem}.")
-    passed = sum(e.passed for e in report.path)
-    points = f"{report.points:g} of {report.max_points:g} points, " if report.max_points else ""
-    show.say(
-        f"{report.unit}: {points}{passed} of {len(report.path)} exercises passed in {report.seconds:.1f} s "
-        f"(seed {report.seed}).",
-        style="bold",
-    )
-
-
-def _show_exercise(exercise: ExerciseReport) -> None:
-    """A line for what passed or was not begun, the whole card for the rest."""
-    from grading import card
-
-    brief = exercise.outcome in {Outcome.PASSED, Outcome.NOT_ATTEMPTED}
-    first, *rest = (card.headline(exercise) if brief else card.text(exercise)).splitlines()
-    show.say(first, style=STYLES.get(exercise.outcome, ""))
-    if rest:
-        show.say("\n".join(rest))

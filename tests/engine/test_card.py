@@ -53,6 +53,19 @@ def test_the_learners_text_cannot_break_out_of_the_card(tiny, solved):
     assert "&lt;script&gt;" in html
 
 
+def test_one_error_that_fails_everything_is_told_once(tiny, solved):
+    failed = exercise(tiny, solved, "def softmax(x, dim):\n    raise ValueError('odd')")
+    text = card.text(failed)
+    assert text.count("your code raised ValueError: odd") == 1
+    assert text.count("as above") == len(failed.requirements) - 1
+
+
+def test_values_stand_in_columns_below_each_other(tiny, solved):
+    text = card.text(exercise(tiny, solved, "def softmax(x, dim):\n    return torch.softmax(x, -1)"))
+    expected, got = (next(line for line in text.splitlines() if f"{label}:" in line) for label in ("expected", "got"))
+    assert expected.index("[") == got.index("[")
+
+
 def test_untouched_work_is_not_scolded(tiny, solved):
     text = card.text(exercise(tiny, solved, "def softmax(x, dim):\n    raise NotImplementedError"))
     assert text.startswith("○ Numerically stable softmax — not attempted · 0 of 2 points")

@@ -43,6 +43,15 @@ class ThroughIntegers(Mistake):
         return torch.as_tensor(values, device=device).long().float().clone()
 
 
+class SmallAxesSqueezed(Mistake):
+    """You lose axes of size 1. The result has the shape of the values: leave `squeeze` and `flatten` out."""
+
+    exercise = "as_floats"
+
+    def as_floats(values, device="cpu"):
+        return torch.as_tensor(values, dtype=torch.float32, device=device).clone().squeeze()
+
+
 class ByAsarray(Alternative):
     """`asarray` with an explicit copy."""
 
@@ -798,6 +807,33 @@ class ByOptimizer(Alternative):
         return total
 
 
+class GradientZeroed(Mistake):
+    """You fill the gradient with zeros. To forget it is to set it to None: an optimizer skips None, and with momentum a
+    gradient of zeros is still a step."""
+
+    exercise = "sgd_step"
+
+    def sgd_step(params, lr):
+        with torch.no_grad():
+            for p in params:
+                if p.grad is not None:
+                    p -= lr * p.grad
+                    p.grad.zero_()
+
+
+class LastGradientForgotten(Mistake):
+    """You forget the gradient of the last parameter alone: the line stands outside the loop. Indent it."""
+
+    exercise = "sgd_step"
+
+    def sgd_step(params, lr):
+        with torch.no_grad():
+            for p in params:
+                if p.grad is not None:
+                    p -= lr * p.grad
+            p.grad = None
+
+
 class ThroughDetach(Alternative):
     """`detach` shares both memory and version counter with its leaf, so autograd still notices."""
 
@@ -807,7 +843,7 @@ class ThroughDetach(Alternative):
         for p in params:
             if p.grad is not None:
                 p.detach().sub_(lr * p.grad)
-                p.grad.zero_()
+                p.grad = None
 
     def accumulate_gradients(loss_of, batches):
         rows = torch.tensor([float(len(features)) for features, _ in batches])
@@ -984,6 +1020,20 @@ class ByLinearLayer(Alternative):
 # --- A · sliding_windows ---------------------------------------------------------------------------------------------
 
 
+class MadeContiguous(Mistake):
+    """You call `contiguous` first, which copies whatever is not contiguous yet. The strides of `x` serve any layout."""
+
+    exercise = "sliding_windows"
+
+    def sliding_windows(x, size, step=1):
+        time = x.shape[-1]
+        if not 1 <= size <= time or step < 1:
+            raise ValueError("no such windows")
+        x = x.contiguous()
+        *outer, stride = x.stride()
+        return torch.as_strided(x, (*x.shape[:-1], (time - size) // step + 1, size), (*outer, step * stride, stride))
+
+
 class ContiguityAssumed(Mistake):
     """You assume that neighbours in `x` are neighbours in memory. Start from `x.stride()`, or anything transposed or
     sliced is read wrongly."""
@@ -1091,6 +1141,19 @@ class ByUnfold(Mistake):
 
 
 # --- B · softplus ----------------------------------------------------------------------------------------------------
+
+
+class TapedForward(Mistake):
+    """Your class is no `torch.autograd.Function` with a `backward` of its own: the tape differentiates your formula.
+    Write `forward` and `backward` as static methods of a subclass."""
+
+    exercise = "softplus"
+
+    class Softplus:
+        @staticmethod
+        def apply(x, beta):
+            z = beta * x
+            return (z.clamp(min=0) + (-z.abs()).exp().log1p()) / beta
 
 
 class LiteralFormula(Mistake):

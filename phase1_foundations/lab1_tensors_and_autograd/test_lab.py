@@ -50,6 +50,9 @@ class TestAsFloats(Exercise):
         assert_close(lab.as_floats(halves), halves.float())
         assert_close(lab.as_floats(halves.T.tolist()), halves.T.float())
         assert_close(lab.as_floats([]), torch.empty(0))
+        for shape in ((1, 3), (2, 1, 1), (0, 3)):
+            numbers = normal(rng, *shape)
+            assert_close(lab.as_floats(numbers.double().numpy()), numbers)
 
     def test_is_a_copy(self, lab, rng):
         """is a copy: what is later written into the source does not show, nor the other way round"""
@@ -387,13 +390,15 @@ class TestSgdStep(Exercise):
         assert n_leaves == 3, f"expected 3 parameters to stay leaves that require grad, got {n_leaves}"
 
     def test_second_step(self, lab, rng):
-        """sgd_step forgets the gradient, so that the next backward starts afresh"""
-        w, towards = leaf(rng, 4), normal(rng, 2, 4)
-        expected = w.detach() - 0.1 * towards.sum(0)
+        """sgd_step forgets the gradient of each parameter, so that the next backward starts afresh"""
+        params, towards = [leaf(rng, 4), leaf(rng, 4)], normal(rng, 2, 4)
+        expected = [p.detach() - 0.1 * towards.sum(0) for p in params]
         for direction in towards:
-            (w * direction).sum().backward()
-            lab.sgd_step([w], 0.1)
-        assert_close(w.detach(), expected)
+            sum((p * direction).sum() for p in params).backward()
+            lab.sgd_step(params, 0.1)
+        assert_close([p.detach() for p in params], expected)
+        left = sum(p.grad is not None for p in params)
+        assert not left, f"expected `.grad` to be None after the step, got something else at {left} of 2 parameters"
 
     def test_autograd_notices(self, lab, rng):
         """after sgd_step, autograd refuses a backward that would need the old values"""
@@ -481,11 +486,12 @@ class TestFitLinear(Exercise):
         """in float64, enough steps reach the closed form"""
         features = normal(rng, 40, 3, dtype=torch.float64)
         target = features @ normal(rng, 3, dtype=torch.float64) + 5 + normal(rng, 40, dtype=torch.float64)
-        weight, bias, _ = lab.fit_linear(features, target, 0.1, 400)
+        weight, bias, losses = lab.fit_linear(features, target, 0.1, 400)
         ones = torch.ones(40, 1, dtype=torch.float64)
         best = torch.linalg.lstsq(torch.cat([features, ones], dim=1), target[:, None]).solution.squeeze(1)
         assert_close(weight, best[:-1], rtol=1e-3, atol=1e-3)
         assert_close(bias, best[-1], rtol=1e-3, atol=1e-3)
+        assert losses.dtype == torch.float64, f"expected losses in the dtype of the features, got {losses.dtype}"
 
     @guard
     def test_off_the_tape(self, lab, rng):
@@ -529,11 +535,11 @@ class TestSlidingWindows(Exercise):
             assert_close(lab.sliding_windows(x, 4, 2), x.unfold(-1, 4, 2))
 
     def test_is_a_view(self, lab, rng):
-        """copies nothing: what is later written into x shows in the windows"""
-        x = normal(rng, 3, 10)
-        windows = lab.sliding_windows(x, 4, 3)
-        x.copy_(normal(rng, 3, 10))
-        assert_close(windows, x.unfold(-1, 4, 3))
+        """copies nothing, whatever the layout: what is later written into x shows in the windows"""
+        for x in (normal(rng, 3, 10), normal(rng, 10, 3).T, normal(rng, 5, 24)[1:4, 3::2][:, :10]):
+            windows = lab.sliding_windows(x, 4, 3)
+            x.copy_(normal(rng, 3, 10))
+            assert_close(windows, x.unfold(-1, 4, 3))
 
     @guard
     def test_no_unfold(self, lab, rng):
@@ -592,6 +598,15 @@ class TestSoftplus(Exercise):
         assert_close(curvature, 1.5 * weight * (1 - weight))
         passes = torch.autograd.gradgradcheck(lab.Softplus.apply, (x, 0.7), raise_exception=False)
         assert passes, "expected gradgradcheck to pass, but finite differences disagree with the second derivative"
+
+    @guard
+    def test_own_backward(self, lab, rng):
+        """is an autograd.Function with a backward of its own, instead of what the tape would make of forward"""
+        assert issubclass(lab.Softplus, torch.autograd.Function), "expected Softplus to be a torch.autograd.Function"
+        node = lab.Softplus.apply(leaf(rng, 3), 1.0).grad_fn
+        assert isinstance(node, torch.autograd.function.BackwardCFunction), (
+            f"expected the result to come from your own backward, got {type(node).__name__}"
+        )
 
     @guard
     def test_no_builtin(self, lab, rng):

@@ -93,21 +93,25 @@ def run_cells(
     """
     shell = _shell(module)
     cells = list(cells)
-    promised = {cell.grade_id for cell in cells}
+    missing = {name for cell in cells if cell.grade_id and not cell.check for name in cell.defines()}
     errors = {}
     for cell in cells:
         on_cell(cell)
         result = shell.run_cell(cell.source, store_history=False)
         error = result.error_before_exec or result.error_in_exec
-        if error is not None and not _is_unwritten(error, module, promised):
+        if error is None:
+            continue
+        if _is_unwritten(error, module, missing):
+            missing.update(cell.defines())
+        else:
             errors[cell.index] = f"{type(error).__name__}: {_short(error)}"
     return errors
 
 
-def _is_unwritten(error: BaseException, module: ModuleType, promised: set[str | None]) -> bool:
-    """Whether a cell met a stub, or a class whose cell is one: nothing that its exercise does not tell already."""
+def _is_unwritten(error: BaseException, module: ModuleType, missing: set[str]) -> bool:
+    """Whether a cell met a stub, or what a stub has left `missing`: nothing that its exercise does not tell already."""
     if isinstance(error, NameError):
-        return error.name in promised
+        return error.name in missing
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     return isinstance(error, NotImplementedError) and frames[-1].f_globals is module.__dict__
 

@@ -43,7 +43,7 @@ def test_the_untouched_starter_runs_to_its_end_and_scolds_nobody(open_notebook, 
 
 @pytest.mark.parametrize(
     ("lab", "right", "wrong", "name"),
-    [("tiny", "attention", "softmax", "WrongAxis"), ("lab1", "as_floats", "bilinear_scores", "ScaledScores")],
+    [("tiny", "attention", "softmax", "WrongAxis"), ("lab1", "as_floats", "bilinear_scores", "BatchesMixed")],
     indirect=["lab"],
 )
 def test_answers_typed_in_are_judged_explained_and_kept(open_notebook, desk, lab, right, wrong, name):

@@ -67,7 +67,13 @@ def _is_exercise(node: ast.ClassDef) -> bool:
 
 def _checker(node: ast.ClassDef, path: Path) -> Checker:
     where = f"{path.name}, class {node.name}"
-    facts = {t.id: _literal(s, where) for s in node.body if isinstance(s, ast.Assign) for t in s.targets}
+    facts = {
+        t.id: _literal(s, where)
+        for s in node.body
+        if isinstance(s, ast.Assign)
+        for t in s.targets
+        if isinstance(t, ast.Name)
+    }
     tests = tuple(_test(s, where) for s in node.body if isinstance(s, ast.FunctionDef) and s.name.startswith("test_"))
     if not ast.get_docstring(node):
         raise CheckerError(f"{where}: the docstring is the exercise's title, and it is missing.")

@@ -42,7 +42,7 @@ Fate = Literal["survived", "killed", "crashed", "timed out"]
 def main(pipe: Connection, unit: Unit, tried: tuple[Mutant, ...], seed: int, scratch: str) -> None:
     """Send the index and `Fate` of each mutant as soon as it is known; a text if they cannot be tried."""
     try:
-        quiet(unit.folder)
+        quiet(Path(scratch))
         os.environ[MARK] = scratch
         bench = _Bench(unit, solution_namespace(unit, Path(scratch)), seed, pipe)
         limits = {name: bench.limits(name) for name in dict.fromkeys(m.exercise for m in tried)}

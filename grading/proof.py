@@ -80,7 +80,7 @@ def _child(pipe: Connection, unit_id: str, seeds: tuple[int, ...], scratch: str)
 
     try:
         unit = find(unit_id)
-        quiet(unit.folder)
+        quiet(Path(scratch))
         namespace = solution_namespace(unit, Path(scratch))
         pipe.send([trial.model_dump() for trial in _trials(unit, namespace, seeds)])
     except Exception:

@@ -31,15 +31,21 @@ VALUES_WIDTH = len("expected: ")
 COLUMNS = ";font-family:monospace;white-space:pre-wrap"
 HANGING = "padding-left:1.5em;text-indent:-1.5em"
 
+HINT = 'hint("{name}")'
+"""How a notebook asks for an exercise's next hint."""
 
-def text(exercise: ExerciseReport, footer: str = "") -> str:
-    """The card in plain text: a headline, a line per requirement, evidence, cause, and what to do next."""
+
+def text(exercise: ExerciseReport, footer: str = "", hint: str | None = HINT) -> str:
+    """The card in plain text: a headline, a line per requirement, evidence, cause, and what to do next.
+
+    `hint` is how a hint is asked for where the card is read; without it nothing more is to be done, or told.
+    """
     lines = [headline(exercise)]
     if exercise.outcome is not Outcome.NOT_ATTEMPTED:
         lines += [
             f"  {line}" for requirement in _once(exercise.requirements) for line in requirement_lines(requirement)
         ]
-    lines += [f"  {line}" for line in notes(exercise)]
+    lines += [f"  {line}" for line in notes(exercise, hint)]
     if footer:
         lines.append(f"  {footer}")
     return "\n".join(lines)
@@ -75,7 +81,7 @@ def points(exercise: ExerciseReport) -> str:
     return f"{exercise.points:g} of {exercise.max_points:g} {unit}"
 
 
-def notes(exercise: ExerciseReport) -> Iterator[str]:
+def notes(exercise: ExerciseReport, hint: str | None = HINT) -> Iterator[str]:
     """The sentences below the requirements: cause, error carried forward, next step."""
     if exercise.cause:
         yield f"Likely cause: {exercise.cause.message}"
@@ -84,21 +90,23 @@ def notes(exercise: ExerciseReport) -> Iterator[str]:
         verb = "does" if len(exercise.carried) == 1 else "do"
         rest = "this one is right as it stands" if exercise.passed else "what is left here is this exercise's own"
         yield f"Checked with the reference in place of {names}, which {verb} not pass yet: {rest}."
-    yield next_step(exercise)
+    if hint:
+        yield next_step(exercise, hint)
 
 
-def next_step(exercise: ExerciseReport) -> str:
+def next_step(exercise: ExerciseReport, hint: str = HINT) -> str:
     """What to do now."""
+    stuck = f"Stuck? `{hint.format(name=exercise.name)}`"
     match exercise.outcome:
         case Outcome.PASSED:
             return "Next: go on to the next exercise."
         case Outcome.NOT_ATTEMPTED if undefined := _undefined(exercise):
             return f"Next: {undefined}, then check again."
         case Outcome.NOT_ATTEMPTED:
-            return f'Next: write your answer in its cell, run it, and check again. Stuck? `hint("{exercise.name}")`'
+            return f"Next: write your answer in its cell, run it, and check again. {stuck}"
         case Outcome.WAITING:
             return "Next: solve the exercise it needs, then check again."
-    return f'Next: change your cell, run it, and check again. Stuck? `hint("{exercise.name}")`'
+    return f"Next: change your cell, run it, and check again. {stuck}"
 
 
 def _undefined(exercise: ExerciseReport) -> str | None:
@@ -124,11 +132,11 @@ def _values(requirement: Requirement) -> list[str]:
     return [f"{f'{label}:':{VALUES_WIDTH}}{facts[label]}" for label in VALUES if label in facts]
 
 
-def html(exercise: ExerciseReport, footer: str = "") -> str:
-    """The card for a notebook: inline styles only, the theme's own text colour, readable without colour."""
+def html(exercise: ExerciseReport, footer: str = "", hint: str | None = HINT) -> str:
+    """The card of `text` for a notebook: inline styles only, the theme's own text colour, readable without colour."""
     colour = COLOURS.get(exercise.outcome, GREY)
     rows = "" if exercise.outcome is Outcome.NOT_ATTEMPTED else "".join(map(_row, _once(exercise.requirements)))
-    remarks = "".join(map(_remark, notes(exercise)))
+    remarks = "".join(map(_remark, notes(exercise, hint)))
     foot = f'<div style="margin-top:.35em;opacity:.75">{inline(footer)}</div>' if footer else ""
     return (
         f'<div role="group" aria-label="{escape(headline(exercise))}" style="border-left:4px solid {colour};'

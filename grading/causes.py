@@ -8,7 +8,7 @@ from grading.diagnosis import Signature
 from grading.report import Cause
 from grading.units import Unit
 
-BUDGET_S = 1.0
+BUDGET_S = 2.0
 
 Signatures = Mapping[str, Signature]
 
@@ -18,7 +18,7 @@ def name_cause(
 ) -> Cause | None:
     """The one mistake that explains `failures` (by test id), or None if none or several do.
 
-    `signatures_of` runs the fast tests with a mistake in the learner's place. It is given one second of computing in
+    `signatures_of` runs the fast tests with a mistake in the learner's place. It is given two seconds of computing in
     all: a cause is a courtesy, and a learner is waiting. A busy machine takes longer, and names no fewer.
     """
     deadline = time.process_time() + BUDGET_S

@@ -1,5 +1,6 @@
 """The one runner: checkers × a namespace → `Report`. Everything else is a way to get a namespace."""
 
+import ast
 import os
 import random
 import secrets
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from grading.report import (
 )
 from grading.silence import silence
 from grading.source import exercise_of, solution_code
-from grading.units import PACKAGE, Unit, content_root
+from grading.units import PACKAGE, Unit, content_root, defined_names
 
 PYTEST_ARGUMENTS = (
     "--import-mode=importlib", "--noconftest", "--disable-plugin-autoload", "-c", str(PACKAGE / "pytest_checks.ini"),
@@ -182,6 +183,14 @@ class Session:
                 stack.enter_context(replaced(self.namespace, code))
             yield
 
+    @contextmanager
+    def _reference_parts(self, exercise: str, names: tuple[str, ...]) -> Iterator[None]:
+        """The reference's definitions of `names` in place of the learner's; of those alone."""
+        tree = ast.parse(self._reference(exercise) or "")
+        tree.body = [part for part in tree.body if set(defined_names([part])) & set(names)]
+        with replaced(self.namespace, compile(tree, f"<reference {exercise}>", "exec")):
+            yield
+
     def _reference(self, name: str) -> str | None:
         return solution_code(self.unit, name)
 
@@ -242,7 +251,17 @@ class Session:
         if not result.fast_signatures or any(r.outcome in NOT_TRIED for r in result.requirements):
             return None
 
+        @cache
+        def at_fault(names: tuple[str, ...]) -> bool:
+            """Whether the learner's `names` are at fault: the reference's in their place change a failure."""
+            if self._reference(checker.name) is None:
+                return True
+            with self._references(result.carried), self._reference_parts(checker.name, names):
+                return not causes.is_exact(self.tested(checker.name, fast_only=True).signatures, result.fast_signatures)
+
         def signatures_of(mistake: Answer) -> Mapping[str, Signature]:
+            if not at_fault(mistake.defines):
+                return {}
             base = (checker.name,) if mistake.extends else ()
             with self._references((*result.carried, *base)), replaced(self.namespace, mistake.code):
                 return self.tested(checker.name, fast_only=True).signatures

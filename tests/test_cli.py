@@ -134,7 +134,7 @@ def test_hints_come_one_by_one_and_are_recorded(solo, curriculum):
         assert code == 0
         assert out.count("Hint ") == number
         assert progress.hints_given("phase1/lab1", "first") == number
-    assert "That was all" in solo("hint", "lab1", "First")[1]
+    assert 'That was all. reveal("first") in the notebook' in solo("hint", "lab1", "First")[1]
     assert progress.hints_given("phase1/lab1", "first") == 3
 
 
@@ -222,6 +222,8 @@ def test_check_shows_the_card_of_what_fails(solo, tiny):
     code, out, _ = solo("check", "lab9", "--exercise", "attention")
     assert code == 1
     assert "✗ equals softmax(QKᵀ/√d)" in out
+    assert "Stuck? `solo hint phase1/lab9 attention`" in out
+    assert "hint(" not in out
     assert solo("check", "lab9", "--exercise", "softmax")[0] == 0
 
 

@@ -86,6 +86,7 @@ def test_wrong_answers_are_told_why(quiz, tmp_path, monkeypatch):
     assert "It is" in text, "the right one why it is right"
     assert "Line 3: An in-place division changes the caller's tensor." in text
     assert "Likely cause: You square." in text
+    assert "Next:" not in text, "what is handed in is not changed and checked again"
     (marked,) = [e for e in progress.load().events if isinstance(e, Marked)]
     assert marked.points == 9
     assert marked.marks[question.question.id] == 0

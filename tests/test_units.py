@@ -21,6 +21,8 @@ from grading.units import Unit
 
 CORE_POINTS = 20
 BRIEF_WORDS = 2000
+LONGEST_SHARE = 0.4
+"""Of three or four choices each is the longest by chance in about 0.3 of the questions."""
 
 ORIENTATION = "lab0_orientation"
 """The one lab that earns no points, and has no core."""
@@ -156,6 +158,18 @@ def test_a_bank_is_large_enough_and_its_questions_can_be_answered(unit):
             assert "{" not in drawn.text or not question.parameters, f"{question.id}: a parameter is not filled in"
             for slip in question.slips:
                 assert not drawn.judge(drawn._value(slip.formula))[0], f"{question.id}: {slip.formula} is right too"
+
+
+@of_every_quiz
+def test_length_does_not_give_the_right_choice_away(unit):
+    single = [q for q in bank.read(unit).questions if sum(c.right for c in q.choices) == 1]
+    longest = [q.id for q in single if _right_is_longest(q)]
+    assert len(longest) <= LONGEST_SHARE * len(single), f"the right choice is the longest in {', '.join(longest)}"
+
+
+def _right_is_longest(question: bank.Question) -> bool:
+    right = next(len(c.text) for c in question.choices if c.right)
+    return all(len(c.text) < right for c in question.choices if not c.right)
 
 
 @of_every_quiz

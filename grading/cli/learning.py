@@ -63,7 +63,7 @@ def check(
     path = notebook or (Path(unit) if unit.endswith(".ipynb") else own_copy(wanted))
     report = _run(wanted, path, only, seed)
     for result in report.exercises:
-        results.exercise(result)
+        results.exercise(wanted.id, result)
     results.summary(report)
     if results.counts(wanted, path):
         results.keep(report)

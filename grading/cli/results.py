@@ -11,12 +11,13 @@ from grading.units import Unit
 STYLES = {Outcome.PASSED: "green", Outcome.FAILED: "red", Outcome.RAISED: "red"}
 
 
-def exercise(result: ExerciseReport) -> None:
+def exercise(unit_id: str, result: ExerciseReport) -> None:
     """A line for what passed or was not begun, the whole card for the rest."""
     from grading import card
 
+    hint = f"solo hint {unit_id} {{name}}"
     brief = result.outcome in {Outcome.PASSED, Outcome.NOT_ATTEMPTED}
-    first, *rest = (card.headline(result) if brief else card.text(result)).splitlines()
+    first, *rest = (card.headline(result) if brief else card.text(result, hint=hint)).splitlines()
     show.say(first, style=STYLES.get(result.outcome, ""))
     if rest:
         show.say("\n".join(rest))

@@ -58,5 +58,5 @@ def _saved(look: "Look") -> str:
 
 def _news(report: Report) -> None:
     for result in report.exercises:
-        results.exercise(result)
+        results.exercise(report.unit, result)
     results.keep(report)

@@ -65,14 +65,14 @@ class Shown:
     def __repr__(self) -> str:
         from grading import card
 
-        return "\n".join([*self._lines(), *(card.text(report) for report in self._unsolved())])
+        return "\n".join([*self._lines(), *(card.text(report, hint=None) for report in self._unsolved())])
 
     def _repr_html_(self) -> str:
         from grading import card
 
         head, *rest = self._lines()
         rows = "".join(f'<div style="margin:.3em 0">{card.inline(line)}</div>' for line in rest)
-        cards = "".join(card.html(report) for report in self._unsolved())
+        cards = "".join(card.html(report, hint=None) for report in self._unsolved())
         return f'<div style="max-width:60em;line-height:1.45"><b>{card.inline(head)}</b>{rows}{cards}</div>'
 
     def _lines(self) -> list[str]:

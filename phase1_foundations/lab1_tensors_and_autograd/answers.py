@@ -26,12 +26,22 @@ class SharedMemory(Mistake):
 
 
 class DeviceIgnored(Mistake):
-    """You take `device` and do not use it, so the tensor stays on the CPU. Pass it on to the constructor."""
+    """Your `device` has no effect, so the tensor stays on the CPU. Pass it on to the constructor; `.to` changes nothing
+    in place, but returns another tensor."""
 
     exercise = "as_floats"
 
     def as_floats(values, device="cpu"):
         return torch.as_tensor(values, dtype=torch.float32).clone()
+
+
+class PythonFloat(Mistake):
+    """You ask for `dtype=float`, and a Python float has 64 bits. Ask for `torch.float32`."""
+
+    exercise = "as_floats"
+
+    def as_floats(values, device="cpu"):
+        return torch.as_tensor(values, dtype=float).to(device, copy=True)
 
 
 class ThroughIntegers(Mistake):
@@ -134,7 +144,7 @@ class HeadsLeftBehindTime(Mistake):
 
 
 class UnevenHeadsAccepted(Mistake):
-    """You do not refuse a `d_model` that the heads cannot share equally. Check it first, and raise `ValueError`."""
+    """You do not raise for a `d_model` that the heads cannot share equally. Check it first: `raise ValueError(…)`."""
 
     exercise = "split_heads"
 
@@ -321,12 +331,31 @@ class ScaledScores(Mistake):
     exercise = "bilinear_scores"
 
     def bilinear_scores(queries, weight, keys):
-        return torch.einsum("bnd,de,bme->bnm", queries, weight, keys) / queries.shape[-1] ** 0.5
+        return torch.einsum("bnd,de,bme->bnm", queries, weight, keys) / keys.shape[-1] ** 0.5
+
+
+class WeightsTaken(Mistake):
+    """You return attention weights. The scores themselves are asked for: leave the softmax out."""
+
+    exercise = "bilinear_scores"
+
+    def bilinear_scores(queries, weight, keys):
+        return torch.softmax(torch.einsum("bnd,de,bme->bnm", queries, weight, keys), dim=-1)
+
+
+class KeysDetached(Mistake):
+    """You take the keys off the tape: the scores are right, but no gradient ever reaches the keys. Leave `detach` and
+    `.data` out."""
+
+    exercise = "bilinear_scores"
+
+    def bilinear_scores(queries, weight, keys):
+        return torch.einsum("bnd,de,bme->bnm", queries, weight, keys.detach())
 
 
 class WeightDetached(Mistake):
-    """You take the weight through `.data` or `detach`: the scores are right, but no gradient ever reaches the
-    weight."""
+    """You take the weight through `.data`, `detach` or `torch.tensor`: the scores are right, but no gradient ever
+    reaches the weight."""
 
     exercise = "bilinear_scores"
 
@@ -382,6 +411,58 @@ class OneMaximumForAll(Mistake):
 
     def log_sum_exp(x, dim, keepdim=False):
         top = x.max()
+        return top + (x - top).exp().sum(dim, keepdim=keepdim).log()
+
+
+class RawExponentials(Mistake):
+    """Your `softmax` exponentiates raw logits: `exp` overflows from about 89 in float32, and inf / inf is NaN. Subtract
+    the maximum along `dim` first, there too."""
+
+    exercise = "log_sum_exp"
+
+    def softmax(x, dim):
+        return x.exp() / x.exp().sum(dim, keepdim=True)
+
+
+class OtherThanMaximum(Mistake):
+    """You subtract something other than the maximum, the mean or the largest absolute value perhaps: slices overflow or
+    underflow all the same, and one entry of -inf spoils its own. Subtract the maximum."""
+
+    exercise = "log_sum_exp"
+
+    def log_sum_exp(x, dim, keepdim=False):
+        middle = x.mean(dim, keepdim=True)
+        result = middle + (x - middle).exp().sum(dim, keepdim=True).log()
+        return result if keepdim else result.squeeze(dim)
+
+
+class SoftmaxOverLastAxis(Mistake):
+    """Your `softmax` works along the last axis whatever `dim` says. Pass `dim` on."""
+
+    exercise = "log_sum_exp"
+
+    def softmax(x, dim):
+        return (x - log_sum_exp(x, -1, keepdim=True)).exp()
+
+
+class SoftmaxWithoutKeepdim(Mistake):
+    """In `softmax` the log-sum-exp has lost the axis `dim`, so it no longer lines up with `x`. Ask for
+    `keepdim=True`."""
+
+    exercise = "log_sum_exp"
+
+    def softmax(x, dim):
+        return (x - log_sum_exp(x, dim)).exp()
+
+
+class KeepdimPassedOn(Mistake):
+    """You pass `keepdim` on to the maximum, which then does not line up with `x` unless the caller wants the axis. Keep
+    it inside in any case, and squeeze the result."""
+
+    exercise = "log_sum_exp"
+
+    def log_sum_exp(x, dim, keepdim=False):
+        top = x.amax(dim, keepdim=keepdim)
         return top + (x - top).exp().sum(dim, keepdim=keepdim).log()
 
 
@@ -533,6 +614,45 @@ class ReluPassesAll(Mistake):
         return d_hidden.T @ x, d_hidden.sum(0), d_output.T @ hidden, d_output.sum(0)
 
 
+class SignTurned(Mistake):
+    """Your gradients have the wrong sign: the error is output − target, and not the other way round."""
+
+    exercise = "mlp_gradients"
+
+    def mlp_gradients(x, target, w1, b1, w2, b2):
+        hidden = torch.relu(x @ w1.T + b1)
+        output = hidden @ w2.T + b2
+        d_output = 2 * (target - output) / output.numel()
+        d_hidden = (d_output @ w2) * (hidden > 0)
+        return d_hidden.T @ x, d_hidden.sum(0), d_output.T @ hidden, d_output.sum(0)
+
+
+class WeightsBeforeBiases(Mistake):
+    """You return the gradients of both weights first. The order is that of the arguments: w1, b1, w2, b2."""
+
+    exercise = "mlp_gradients"
+
+    def mlp_gradients(x, target, w1, b1, w2, b2):
+        hidden = torch.relu(x @ w1.T + b1)
+        output = hidden @ w2.T + b2
+        d_output = 2 * (output - target) / output.numel()
+        d_hidden = (d_output @ w2) * (hidden > 0)
+        return d_hidden.T @ x, d_output.T @ hidden, d_hidden.sum(0), d_output.sum(0)
+
+
+class BiasAsRow(Mistake):
+    """Your bias gradients are rows `(1, size)`. A bias has one axis, and so has its gradient: leave `keepdim` out."""
+
+    exercise = "mlp_gradients"
+
+    def mlp_gradients(x, target, w1, b1, w2, b2):
+        hidden = torch.relu(x @ w1.T + b1)
+        output = hidden @ w2.T + b2
+        d_output = 2 * (output - target) / output.numel()
+        d_hidden = (d_output @ w2) * (hidden > 0)
+        return d_hidden.T @ x, d_hidden.sum(0, keepdim=True), d_output.T @ hidden, d_output.sum(0, keepdim=True)
+
+
 class ReluOpenAtZero(Mistake):
     """Your mask lets the gradient through where the pre-activation is exactly 0. The derivative there is 0: use `>`,
     not `>=`."""
@@ -637,8 +757,8 @@ class BackwardByEinsum(Alternative):
 
 
 class WritesThroughData(Mistake):
-    """You write through `.data`, which hides the edit from autograd: a later `backward` uses the wrong values and says
-    nothing. Use `with torch.no_grad():`."""
+    """You write behind autograd's back, through `.data` or a NumPy array: a later `backward` uses the wrong values and
+    says nothing. Use `with torch.no_grad():`."""
 
     exercise = "sgd_step"
 
@@ -663,7 +783,8 @@ class GradientsPileUp(Mistake):
 
 
 class NameRebound(Mistake):
-    """`p = p - …` gives the name p to a new tensor, and the parameter never changes. Write into it: `p -= …`."""
+    """Your parameters never change: `p = p - …` gives the name p to a new tensor. Write into it, `p -= …`, and forget
+    the gradient only afterwards."""
 
     exercise = "sgd_step"
 
@@ -729,6 +850,20 @@ class BatchesCountAlike(Mistake):
         return torch.stack(losses).sum()
 
 
+class LastLossReturned(Mistake):
+    """You return the loss of the last batch. The mean over all rows is asked for: add up the batches' losses, weighted
+    as their gradients are."""
+
+    exercise = "sgd_step"
+
+    def accumulate_gradients(loss_of, batches):
+        n_rows = sum(len(features) for features, _ in batches)
+        for features, target in batches:
+            loss = loss_of(features, target)
+            (loss * len(features) / n_rows).backward()
+        return loss.detach()
+
+
 class GradientsSummed(Mistake):
     """You add up the batches' gradients without scaling them, so they grow with the number of batches. Multiply each
     loss by its rows / all rows before `backward`."""
@@ -761,8 +896,8 @@ class TapeKept(Mistake):
 
 
 class OneBigBackward(Mistake):
-    """You call `backward` once at the end, so the graphs of all batches are alive at the same time, which was to be
-    avoided. Call it for each batch."""
+    """You compute every loss before the first `backward`, so the graphs of all batches are alive at the same time,
+    which was to be avoided. Call it for each batch."""
 
     exercise = "sgd_step"
 
@@ -910,6 +1045,130 @@ class RecordedTooLate(Mistake):
             sgd_step([weight, bias], lr)
             losses[step] = (features @ weight + bias - target).square().mean().detach()
         return weight.detach(), bias.detach(), losses
+
+
+class HalfTheMean(Mistake):
+    """You halve the squared error. That is common on paper, but here the loss is the mean squared error itself, and its
+    gradient twice as large."""
+
+    exercise = "fit_linear"
+
+    def fit_linear(features, target, lr, steps):
+        weight = features.new_zeros(features.shape[1], requires_grad=True)
+        bias = features.new_zeros((), requires_grad=True)
+        losses = features.new_empty(steps)
+        for step in range(steps):
+            loss = (features @ weight + bias - target).square().mean() / 2
+            loss.backward()
+            sgd_step([weight, bias], lr)
+            losses[step] = loss.detach()
+        return weight.detach(), bias.detach(), losses
+
+
+class RootOfTheMean(Mistake):
+    """You descend on the root of the mean squared error, whose gradient is another one. Leave the root to the report,
+    and take the mean of the squares."""
+
+    exercise = "fit_linear"
+
+    def fit_linear(features, target, lr, steps):
+        weight = features.new_zeros(features.shape[1], requires_grad=True)
+        bias = features.new_zeros((), requires_grad=True)
+        losses = features.new_empty(steps)
+        for step in range(steps):
+            loss = (features @ weight + bias - target).square().mean().sqrt()
+            loss.backward()
+            sgd_step([weight, bias], lr)
+            losses[step] = loss.detach()
+        return weight.detach(), bias.detach(), losses
+
+
+class OneStepShort(Mistake):
+    """You take one step too few: `range(1, steps)` has `steps - 1` numbers. Use `range(steps)`."""
+
+    exercise = "fit_linear"
+
+    def fit_linear(features, target, lr, steps):
+        weight = features.new_zeros(features.shape[1], requires_grad=True)
+        bias = features.new_zeros((), requires_grad=True)
+        losses = []
+        for step in range(1, steps):
+            loss = (features @ weight + bias - target).square().mean()
+            loss.backward()
+            sgd_step([weight, bias], lr)
+            losses.append(loss.detach())
+        return weight.detach(), bias.detach(), torch.stack(losses)
+
+
+class WeightAsColumn(Mistake):
+    """You return the weight as a column `(d, 1)`. The model is `features @ weight + bias`, with a weight of shape
+    `(d,)`."""
+
+    exercise = "fit_linear"
+
+    def fit_linear(features, target, lr, steps):
+        weight = features.new_zeros(features.shape[1], 1, requires_grad=True)
+        bias = features.new_zeros((), requires_grad=True)
+        losses = features.new_empty(steps)
+        for step in range(steps):
+            loss = ((features @ weight).squeeze(1) + bias - target).square().mean()
+            loss.backward()
+            sgd_step([weight, bias], lr)
+            losses[step] = loss.detach()
+        return weight.detach(), bias.detach(), losses
+
+
+class ParametersOnTheTape(Mistake):
+    """You return the parameters as they were trained, and they still require grad. Return `weight.detach()` and
+    `bias.detach()`."""
+
+    exercise = "fit_linear"
+
+    def fit_linear(features, target, lr, steps):
+        weight = features.new_zeros(features.shape[1], requires_grad=True)
+        bias = features.new_zeros((), requires_grad=True)
+        losses = features.new_empty(steps)
+        for step in range(steps):
+            loss = (features @ weight + bias - target).square().mean()
+            loss.backward()
+            sgd_step([weight, bias], lr)
+            losses[step] = loss.detach()
+        return weight, bias, losses
+
+
+class Float32Parameters(Mistake):
+    """Your parameters are float32 whatever the features are, so float64 features raise. Make them with
+    `dtype=features.dtype`."""
+
+    exercise = "fit_linear"
+
+    def fit_linear(features, target, lr, steps):
+        weight = torch.zeros(features.shape[1], requires_grad=True)
+        bias = torch.zeros((), requires_grad=True)
+        losses = features.new_empty(steps)
+        for step in range(steps):
+            loss = (features @ weight + bias - target).square().mean()
+            loss.backward()
+            sgd_step([weight, bias], lr)
+            losses[step] = loss.detach()
+        return weight.detach(), bias.detach(), losses
+
+
+class BiasFirst(Mistake):
+    """You return the bias before the weight. The order is `weight, bias, losses`."""
+
+    exercise = "fit_linear"
+
+    def fit_linear(features, target, lr, steps):
+        weight = features.new_zeros(features.shape[1], requires_grad=True)
+        bias = features.new_zeros((), requires_grad=True)
+        losses = features.new_empty(steps)
+        for step in range(steps):
+            loss = (features @ weight + bias - target).square().mean()
+            loss.backward()
+            sgd_step([weight, bias], lr)
+            losses[step] = loss.detach()
+        return bias.detach(), weight.detach(), losses
 
 
 class SummedLoss(Mistake):
@@ -1084,12 +1343,20 @@ class StepInsideWindow(Mistake):
         time, (*outer, stride) = x.shape[-1], x.stride()
         if not 1 <= size <= time or step < 1:
             raise ValueError("no such windows")
-        room = x.untyped_storage().nbytes() // x.element_size() - x.storage_offset()
-        shape = (*x.shape[:-1], (time - size) // step + 1, size)
-        reach = sum((n - 1) * s for n, s in zip(shape, (*outer, stride, step * stride)))
-        if reach >= room:
-            raise RuntimeError("out of bounds for storage")
-        return x.as_strided(shape, (*outer, stride, step * stride))
+        return x.as_strided((*x.shape[:-1], (time - size) // step + 1, size), (*outer, stride, step * stride))
+
+
+class StepInElements(Mistake):
+    """You take `step` itself for the distance between windows. Strides count elements of memory, and a step is as many
+    of them as the last stride of `x`: multiply the two."""
+
+    exercise = "sliding_windows"
+
+    def sliding_windows(x, size, step=1):
+        time, (*outer, stride) = x.shape[-1], x.stride()
+        if not 1 <= size <= time or step < 1:
+            raise ValueError("no such windows")
+        return x.as_strided((*x.shape[:-1], (time - size) // step + 1, size), (*outer, step, stride))
 
 
 class WindowsCopied(Mistake):
@@ -1213,8 +1480,8 @@ class UpstreamIgnored(Mistake):
 
 
 class SlopeSavedInForward(Mistake):
-    """You save the sigmoid from the forward pass. It has no history there, so the second derivative is lost: save
-    `x`, and compute the sigmoid in `backward`."""
+    """Your slope has no history, so the second derivative is lost: it was computed in the forward pass, detached, or
+    taken under `no_grad` or `once_differentiable`. Save `x`, and compute the sigmoid in a plain `backward`."""
 
     exercise = "softplus"
 
@@ -1245,6 +1512,31 @@ class BetaForgottenInSlope(Mistake):
         def backward(ctx, grad_output):
             (x,) = ctx.saved_tensors
             return grad_output * torch.sigmoid(x), None
+
+
+class ReluSlope(Mistake):
+    """Your slope is that of relu, 0 or 1. That of softplus changes smoothly: it is sigmoid(βx)."""
+
+    exercise = "softplus"
+
+    class Softplus(Softplus):
+        @staticmethod
+        def backward(ctx, grad_output):
+            (x,) = ctx.saved_tensors
+            return grad_output * (x > 0), None
+
+
+class NoGradientForBeta(Mistake):
+    """Your `backward` returns one gradient, and `forward` has two arguments after `ctx`. Return `None` for `beta`, in
+    the second place."""
+
+    exercise = "softplus"
+
+    class Softplus(Softplus):
+        @staticmethod
+        def backward(ctx, grad_output):
+            (x,) = ctx.saved_tensors
+            return grad_output * torch.sigmoid(ctx.beta * x)
 
 
 class BetaInSlopeTwice(Mistake):
@@ -1350,7 +1642,8 @@ class OldGradientsPassedOn(Mistake):
 
 
 class GradientsCleared(Mistake):
-    """You clear all gradients at the start of `backward`. As in PyTorch, a second pass adds to the first."""
+    """Your second pass replaces what the first has left in `.grad`, because you clear or assign it. As in PyTorch, it
+    is to be added: `+=`."""
 
     exercise = "value"
 
@@ -1389,6 +1682,43 @@ class PassedOnTooEarly(Mistake):
                     if parent not in seen:
                         seen.add(parent)
                         queue.append(parent)
+
+
+class PassStartedFromGrad(Mistake):
+    """You set the result's `.grad` to 1 and pass on what `.grad` holds, so a second `backward` counts the first again
+    further down. Keep the sums of this pass in a dict of their own, and add them to `.grad`."""
+
+    exercise = "value"
+
+    class Value(Value):
+        def backward(self):
+            order = {}
+
+            def visit(value):
+                if value not in order:
+                    for parent, _ in value._made_from:
+                        visit(parent)
+                    order[value] = None
+
+            visit(self)
+            self.grad = 1.0
+            for value in reversed(order):
+                for parent, derivative in value._made_from:
+                    parent.grad += derivative * value.grad
+
+
+class EqualNumbersTakenForOne(Mistake):
+    """You compare values by their numbers, so two different ones with the same number are taken for one. Leave
+    `__eq__` and `__hash__` as they are, or go by `id`."""
+
+    exercise = "value"
+
+    class Value(Value):
+        def __eq__(self, other):
+            return self.data == Value._of(other).data
+
+        def __hash__(self):
+            return hash(self.data)
 
 
 class NumberOnTheLeft(Mistake):

@@ -198,7 +198,7 @@ class TestBilinearScores(Exercise):
 
     def test_values(self, lab, rng):
         """equals the double sum for any batch, lengths and widths"""
-        for batch, n, m, d, e in ((3, 4, 5, 2, 6), (1, 3, 2, 4, 5), (2, 1, 3, 5, 1), (2, 3, 3, 3, 3)):
+        for batch, n, m, d, e in ((2, 3, 3, 3, 3), (3, 4, 5, 2, 6), (1, 3, 2, 4, 5), (2, 1, 3, 5, 1)):
             queries, weight, keys = normal(rng, batch, n, d), normal(rng, d, e), normal(rng, batch, m, e)
             expected = queries.double() @ weight.double() @ keys.double().mT
             assert_close(lab.bilinear_scores(queries, weight, keys), expected.float(), rtol=1e-5, atol=1e-5)
@@ -468,12 +468,13 @@ class TestFitLinear(Exercise):
 
     def test_parameters(self, lab, rng):
         """weight and bias after k steps are those of gradient descent, exactly"""
-        for n, d, steps in ((8, 2, 1), (6, 4, 5), (5, 1, 3), (1, 2, 2)):
+        # With the last rate the loss hardly falls, which is no reason to stop early.
+        for n, d, lr, steps in ((8, 2, 0.05, 1), (6, 4, 0.05, 5), (5, 1, 0.05, 3), (1, 2, 0.05, 2), (7, 3, 1e-8, 20)):
             features, target = normal(rng, n, d), 2 + normal(rng, n)
-            weight, bias, _ = lab.fit_linear(features, target, 0.05, steps)
-            expected_weight, expected_bias, _ = descend(features, target, 0.05, steps)
-            assert_close(weight, expected_weight.float(), rtol=1e-4, atol=1e-5)
-            assert_close(bias, expected_bias.float(), rtol=1e-4, atol=1e-5)
+            weight, bias, _ = lab.fit_linear(features, target, lr, steps)
+            expected_weight, expected_bias, _ = descend(features, target, lr, steps)
+            assert_close(weight, expected_weight.float(), rtol=1e-4, atol=2e-4 * lr)
+            assert_close(bias, expected_bias.float(), rtol=1e-4, atol=2e-4 * lr)
 
     def test_losses(self, lab, rng):
         """losses has the mean squared error before each step, the first of them at zero"""
@@ -486,7 +487,7 @@ class TestFitLinear(Exercise):
         """in float64, enough steps reach the closed form"""
         features = normal(rng, 40, 3, dtype=torch.float64)
         target = features @ normal(rng, 3, dtype=torch.float64) + 5 + normal(rng, 40, dtype=torch.float64)
-        weight, bias, losses = lab.fit_linear(features, target, 0.1, 400)
+        weight, bias, losses = lab.fit_linear(features, target, 0.2, 150)
         ones = torch.ones(40, 1, dtype=torch.float64)
         best = torch.linalg.lstsq(torch.cat([features, ones], dim=1), target[:, None]).solution.squeeze(1)
         assert_close(weight, best[:-1], rtol=1e-3, atol=1e-3)
@@ -694,8 +695,9 @@ class TestValue(Exercise):
 
     def test_random_graphs(self, lab, rng):
         """agrees with PyTorch on random expressions in which values are used many times"""
-        for n_leaves, n_operations in ((1, 6), (3, 12), (4, 20)):
+        for n_leaves, n_operations in ((2, 6), (3, 12), (4, 20)):
             start, seed = normal(rng, n_leaves, dtype=torch.float64), integer(rng, 0, 2**31)
+            start[-1] = start[0]  # two values with the same number are two values all the same
             ours = [lab.Value(number) for number in start.tolist()]
             same = torch.Generator().manual_seed(seed)
             result = random_expression(ours, n_operations, same, lambda v: v.exp(), lambda v: v.tanh())

@@ -31,6 +31,13 @@ def test_a_failure_shows_requirements_evidence_cause_points_and_next_step(unstab
     assert "grading/" not in text
 
 
+def test_a_terminal_asks_for_hints_in_its_own_way_and_a_paper_that_is_handed_in_for_none(unstable):
+    assert "Stuck? `solo hint lab9 softmax`" in card.text(unstable, hint="solo hint lab9 {name}")
+    for shown in (card.text(unstable, hint=None), card.html(unstable, hint=None)):
+        assert "Likely cause" in shown
+        assert "Next:" not in shown
+
+
 def test_html_says_the_same_words(unstable):
     class Words(HTMLParser):
         def __init__(self):

@@ -77,6 +77,16 @@ def test_partial_credit_is_the_share_of_value_tests(tiny, solved):
     assert exercise.cause.exact
 
 
+def test_a_mistake_in_what_is_not_at_fault_is_no_cause(tiny, solved, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "answers.py"
+    elsewhere.write_text(
+        'class Other(Mistake):\n    "It is not this."\n    exercise = "softmax"\n\n    def other(): ...\n'
+    )
+    monkeypatch.setattr(type(tiny), "answers", property(lambda self: elsewhere))
+    define(solved, "def softmax(x, dim):\n    return x")
+    assert run(tiny, solved, "softmax")["softmax"].cause is None
+
+
 def test_a_cause_is_named_for_code_written_differently(tiny, solved):
     define(
         solved,

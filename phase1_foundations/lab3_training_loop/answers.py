@@ -2,1242 +2,1789 @@
 
 from grading.answers import Alternative, Mistake
 
-# --- 1 · momentum ----------------------------------------------------------------------------------------------------
+# --- 1 · sgd ---------------------------------------------------------------------------------------------------------
 
 
-class NameRebound(Mistake):
-    """You compute a new tensor and give it the name `w`; the parameter stays where it is. Change it in place:
-    `w -= …`."""
+class VelocityAveraged(Mistake):
+    """You take a weighted mean, μv + (1 − μ)g. PyTorch's momentum adds the whole gradient: μv + g."""
 
-    exercise = "momentum"
+    exercise = "sgd"
 
-    class Momentum(Momentum):
-        def update(self, w, g, state):
-            state["velocity"] = self.momentum * state.get("velocity", 0) + g
-            w = w - self.lr * state["velocity"]
+    class SGD(SGD):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    velocity = state.setdefault("velocity", p.grad.clone())
+                    velocity.mul_(group["momentum"]).add_(p.grad, alpha=1 - group["momentum"])
+                    p.sub_(group["lr"] * velocity)
 
 
 class RateInVelocity(Mistake):
-    """You put the learning rate into the velocity, so that a new rate takes many steps to arrive. Multiply by `lr` when
-    you move."""
+    """You multiply by the rate before it goes into the velocity. That is the same only while the rate stays the same;
+    PyTorch multiplies the velocity when it is used."""
 
-    exercise = "momentum"
+    exercise = "sgd"
 
-    class Momentum(Momentum):
-        def update(self, w, g, state):
-            state["velocity"] = self.momentum * state.get("velocity", 0) + self.lr * g
-            w -= state["velocity"]
-
-
-class GradientDamped(Mistake):
-    """You weight the gradient by 1 − μ, as in a running average. PyTorch's velocity is a decaying *sum*: μ v + g."""
-
-    exercise = "momentum"
-
-    class Momentum(Momentum):
-        def update(self, w, g, state):
-            state["velocity"] = self.momentum * state.get("velocity", 0) + (1 - self.momentum) * g
-            w -= self.lr * state["velocity"]
+    class SGD(SGD):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
+                    velocity.mul_(group["momentum"]).add_(p.grad, alpha=group["lr"])
+                    p.sub_(velocity)
 
 
 class VelocityIsTheGradient(Mistake):
-    """Your first velocity *is* the gradient's tensor, so the two overwrite each other. Make it a tensor of its own:
-    `g.clone()`."""
+    """Your velocity *is* the first gradient, the same memory. What you add to it is added to `.grad`, and clearing
+    that clears the velocity. Clone it, or start with zeros."""
 
-    exercise = "momentum"
+    exercise = "sgd"
 
-    class Momentum(Momentum):
-        def update(self, w, g, state):
-            if "velocity" not in state:
-                state["velocity"] = g
-            else:
-                state["velocity"].mul_(self.momentum).add_(g)
-            w -= self.lr * state["velocity"]
-
-
-class NesterovMomentum(Mistake):
-    """You look ahead along the velocity, which is Nesterov's variant. Step along v itself."""
-
-    exercise = "momentum"
-
-    class Momentum(Momentum):
-        def update(self, w, g, state):
-            state["velocity"] = self.momentum * state.get("velocity", 0) + g
-            w -= self.lr * (g + self.momentum * state["velocity"])
+    class SGD(SGD):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    if "velocity" not in state:
+                        state["velocity"] = p.grad
+                    else:
+                        state["velocity"].mul_(group["momentum"]).add_(p.grad)
+                    p.sub_(group["lr"] * state["velocity"])
 
 
-class OldVelocity(Mistake):
-    """You step along the velocity before the gradient is in it. Update v first, then w."""
+class SettingsFrozen(Mistake):
+    """You keep the rate and momentum of the constructor. Read them from each parameter's group in every step, or no
+    schedule and no group of its own can reach them."""
 
-    exercise = "momentum"
+    exercise = "sgd"
 
-    class Momentum(Momentum):
-        def update(self, w, g, state):
-            velocity = state.get("velocity", torch.zeros_like(w))
-            w -= self.lr * velocity
-            state["velocity"] = self.momentum * velocity + g
+    class SGD(torch.optim.Optimizer):
+        def __init__(self, params, lr, momentum=0.0):
+            super().__init__(params, {"lr": lr, "momentum": momentum})
+            self.lr, self.momentum = lr, momentum
 
-
-class VelocityInPlace(Alternative):
-    """A buffer that is made once and changed in place."""
-
-    exercise = "momentum"
-
-    class Momentum(Momentum):
-        def update(self, w, g, state):
-            if "buffer" not in state:
-                state["buffer"] = torch.zeros_like(w)
-            w.add_(state["buffer"].mul_(self.momentum).add_(g), alpha=-self.lr)
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
+                    velocity.mul_(self.momentum).add_(p.grad)
+                    p.sub_(self.lr * velocity)
 
 
-# --- 2 · adam --------------------------------------------------------------------------------------------------------
+class VelocityNotSaved(Mistake):
+    """You keep the velocities outside `self.state`, where `state_dict` does not find them: a resumed run starts
+    without momentum."""
+
+    exercise = "sgd"
+
+    class SGD(torch.optim.Optimizer):
+        def __init__(self, params, lr, momentum=0.0):
+            super().__init__(params, {"lr": lr, "momentum": momentum})
+            self.velocities = {}
+
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    velocity = self.velocities.setdefault(p, torch.zeros_like(p))
+                    velocity.mul_(group["momentum"]).add_(p.grad)
+                    p.sub_(group["lr"] * velocity)
 
 
-class NoBiasCorrection(Mistake):
-    """You leave out the correction of the start, so the first steps have the wrong length. Divide m by 1 − β₁ᵗ and s by
-    1 − β₂ᵗ."""
+class CoastsWithoutGradient(Mistake):
+    """Without a gradient you let the velocity decay and the parameter coast along. A parameter whose `.grad` is None
+    is skipped altogether."""
 
-    exercise = "adam"
+    exercise = "sgd"
 
-    class Adam(Adam):
-        def update(self, w, g, state):
-            beta1, beta2 = self.betas
-            m = state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * g
-            s = state["s"] = beta2 * state.get("s", 0) + (1 - beta2) * g**2
-            w -= self.lr * m / (s.sqrt() + self.eps)
+    class SGD(SGD):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
+                    velocity.mul_(group["momentum"])
+                    if p.grad is not None:
+                        velocity.add_(p.grad)
+                    p.sub_(group["lr"] * velocity)
 
-    class AdamW(Adam):
-        def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
-            super().__init__(parameters, lr, betas, eps)
-            self.weight_decay = weight_decay
 
-        def update(self, w, g, state):
-            w *= 1 - self.lr * self.weight_decay
-            super().update(w, g, state)
+class FirstGroupOnly(Mistake):
+    """You use the settings of the first group for all. Each group has its own."""
+
+    exercise = "sgd"
+
+    class SGD(SGD):
+        @torch.no_grad()
+        def step(self):
+            settings = self.param_groups[0]
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
+                    velocity.mul_(settings["momentum"]).add_(p.grad)
+                    p.sub_(settings["lr"] * velocity)
+
+
+class BuiltinSGD(Mistake):
+    """You use PyTorch's own. Derive from `torch.optim.Optimizer`, and write the update."""
+
+    exercise = "sgd"
+
+    class SGD(torch.optim.SGD):
+        def __init__(self, params, lr, momentum=0.0):
+            super().__init__(params, lr=lr, momentum=momentum)
+
+
+class VelocityCloned(Alternative):
+    """The velocity begins as a copy of the gradient."""
+
+    exercise = "sgd"
+
+    class SGD(torch.optim.Optimizer):
+        def __init__(self, params, lr, momentum=0.0):
+            super().__init__(params, dict(lr=lr, momentum=momentum))
+
+        def step(self):
+            for group in self.param_groups:
+                for p in (p for p in group["params"] if p.grad is not None):
+                    state = self.state[p]
+                    if "buffer" in state:
+                        state["buffer"] = group["momentum"] * state["buffer"] + p.grad
+                    else:
+                        state["buffer"] = p.grad.detach().clone()
+                    p.data.add_(state["buffer"], alpha=-group["lr"])
+
+
+# --- 2 · adam_w ------------------------------------------------------------------------------------------------------
 
 
 class EpsInsideTheRoot(Mistake):
-    """Your ε is inside the root. It is added after it: √ŝ + ε."""
+    """You add ε under the root. It stands outside, where 10⁻⁸ is a floor of 10⁻⁸ and not of 10⁻⁴."""
 
-    exercise = "adam"
+    exercise = "adam_w"
 
-    class Adam(Adam):
-        def update(self, w, g, state):
-            beta1, beta2 = self.betas
-            t = state["t"] = state.get("t", 0) + 1
-            m = state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * g
-            s = state["s"] = beta2 * state.get("s", 0) + (1 - beta2) * g**2
-            w -= self.lr * (m / (1 - beta1**t)) / (s / (1 - beta2**t) + self.eps).sqrt()
+    class AdamW(AdamW):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                lr, (beta1, beta2) = group["lr"], group["betas"]
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    if not state:
+                        state.update(t=0, m=torch.zeros_like(p), s=torch.zeros_like(p))
+                    state["t"] += 1
+                    state["m"].lerp_(p.grad, 1 - beta1)
+                    state["s"].lerp_(p.grad.square(), 1 - beta2)
+                    m_hat = state["m"] / (1 - beta1 ** state["t"])
+                    s_hat = state["s"] / (1 - beta2 ** state["t"])
+                    p.mul_(1 - lr * group["weight_decay"])
+                    p.sub_(lr * m_hat / (s_hat + group["eps"]).sqrt())
 
-    class AdamW(Adam):
-        def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
-            super().__init__(parameters, lr, betas, eps)
-            self.weight_decay = weight_decay
+    class Adam(AdamW):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, lr, betas, eps, weight_decay=0.0)
 
-        def update(self, w, g, state):
-            w *= 1 - self.lr * self.weight_decay
-            super().update(w, g, state)
+
+class NoBiasCorrection(Mistake):
+    """You leave out the correction for the start. Both averages begin at zero: divide them by 1 − βᵗ."""
+
+    exercise = "adam_w"
+
+    class AdamW(AdamW):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                lr, (beta1, beta2) = group["lr"], group["betas"]
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    if not state:
+                        state.update(m=torch.zeros_like(p), s=torch.zeros_like(p))
+                    state["m"].lerp_(p.grad, 1 - beta1)
+                    state["s"].lerp_(p.grad.square(), 1 - beta2)
+                    p.mul_(1 - lr * group["weight_decay"])
+                    p.sub_(lr * state["m"] / (state["s"].sqrt() + group["eps"]))
+
+    class Adam(AdamW):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, lr, betas, eps, weight_decay=0.0)
 
 
 class DecayInTheGradient(Mistake):
-    """You add λ w to the gradient, which is Adam with an L2 penalty: Adam's scaling then divides the decay, too. Shrink
-    the weights directly."""
+    """You add λw to the gradient, so it passes through both averages and is scaled like a gradient: this is Adam with
+    L2. AdamW shrinks the weight itself, and the averages never see it."""
 
-    exercise = "adam"
+    exercise = "adam_w"
 
     class AdamW(AdamW):
-        def update(self, w, g, state):
-            Adam.update(self, w, g + self.weight_decay * w, state)
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                lr, (beta1, beta2) = group["lr"], group["betas"]
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    if not state:
+                        state.update(t=0, m=torch.zeros_like(p), s=torch.zeros_like(p))
+                    state["t"] += 1
+                    grad = p.grad + group["weight_decay"] * p
+                    state["m"].lerp_(grad, 1 - beta1)
+                    state["s"].lerp_(grad.square(), 1 - beta2)
+                    m_hat = state["m"] / (1 - beta1 ** state["t"])
+                    s_hat = state["s"] / (1 - beta2 ** state["t"])
+                    p.sub_(lr * m_hat / (s_hat.sqrt() + group["eps"]))
+
+    class Adam(AdamW):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, lr, betas, eps, weight_decay=0.0)
+
+
+class EpsBeforeTheCorrection(Mistake):
+    """You add ε to the root of `s` and correct the bias afterwards, which enlarges ε in the first steps. Correct
+    first, then add ε."""
+
+    exercise = "adam_w"
+
+    class AdamW(AdamW):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                lr, (beta1, beta2) = group["lr"], group["betas"]
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    if not state:
+                        state.update(t=0, m=torch.zeros_like(p), s=torch.zeros_like(p))
+                    state["t"] += 1
+                    state["m"].lerp_(p.grad, 1 - beta1)
+                    state["s"].lerp_(p.grad.square(), 1 - beta2)
+                    rate = lr * math.sqrt(1 - beta2 ** state["t"]) / (1 - beta1 ** state["t"])
+                    p.mul_(1 - lr * group["weight_decay"])
+                    p.sub_(rate * state["m"] / (state["s"].sqrt() + group["eps"]))
+
+    class Adam(AdamW):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, lr, betas, eps, weight_decay=0.0)
 
 
 class DecayWithoutRate(Mistake):
-    """You shrink the weights by λ whatever the learning rate is. The factor is 1 − lr · λ."""
+    """You multiply the weight by 1 − λ. The decay is scaled by the rate, and follows the schedule: 1 − lr · λ."""
 
-    exercise = "adam"
-
-    class AdamW(AdamW):
-        def update(self, w, g, state):
-            w *= 1 - self.weight_decay
-            Adam.update(self, w, g, state)
-
-
-class DecayAfterwards(Mistake):
-    """You decay after the step, which shrinks the step as well. Decay first."""
-
-    exercise = "adam"
+    exercise = "adam_w"
 
     class AdamW(AdamW):
-        def update(self, w, g, state):
-            Adam.update(self, w, g, state)
-            w *= 1 - self.lr * self.weight_decay
+        @torch.no_grad()
+        def step(self):
+            decays = [group["weight_decay"] for group in self.param_groups]
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.mul_(1 - group["weight_decay"])
+                group["weight_decay"] = 0.0
+            super().step()
+            for group, decay in zip(self.param_groups, decays, strict=True):
+                group["weight_decay"] = decay
+
+
+class DecaysWithoutGradient(Mistake):
+    """You let weights decay that have no gradient. A parameter whose `.grad` is None is skipped, decay and all."""
+
+    exercise = "adam_w"
+
+    class AdamW(AdamW):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is None:
+                        p.mul_(1 - group["lr"] * group["weight_decay"])
+            super().step()
 
 
 class OneCountForAll(Mistake):
-    """You count the steps of the optimizer. A parameter that had no gradient for a while has made fewer: count in its
-    own state."""
+    """You count steps once for the whole optimizer. A parameter that gets its first gradient later is then corrected
+    too little, and a count outside `self.state` is not saved: keep `t` in `self.state[p]`."""
 
-    exercise = "adam"
-
-    class Adam(Adam):
-        def step(self):
-            self.t = getattr(self, "t", 0) + 1
-            super().step()
-
-        def update(self, w, g, state):
-            state["t"] = self.t - 1
-            super().update(w, g, state)
+    exercise = "adam_w"
 
     class AdamW(AdamW):
+        @torch.no_grad()
+        def step(self):
+            self.t = getattr(self, "t", 0) + 1
+            for group in self.param_groups:
+                lr, (beta1, beta2) = group["lr"], group["betas"]
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    state = self.state[p]
+                    if not state:
+                        state.update(m=torch.zeros_like(p), s=torch.zeros_like(p))
+                    state["m"].lerp_(p.grad, 1 - beta1)
+                    state["s"].lerp_(p.grad.square(), 1 - beta2)
+                    m_hat = state["m"] / (1 - beta1**self.t)
+                    s_hat = state["s"] / (1 - beta2**self.t)
+                    p.mul_(1 - lr * group["weight_decay"])
+                    p.sub_(lr * m_hat / (s_hat.sqrt() + group["eps"]))
+
+    class Adam(AdamW):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, lr, betas, eps, weight_decay=0.0)
+
+
+class AdamDecays(Mistake):
+    """Your `Adam` inherits AdamW's decay of 0.01. Hand on `weight_decay=0.0`."""
+
+    exercise = "adam_w"
+
+    class Adam(AdamW):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, lr, betas, eps)
+
+
+class BuiltinAdamW(Mistake):
+    """You use PyTorch's own. Derive from `torch.optim.Optimizer`, and write the update."""
+
+    exercise = "adam_w"
+
+    class AdamW(torch.optim.AdamW):
         pass
 
 
-class NoRoot(Mistake):
-    """You divide by s, not by its root: the step then has the unit of one over a gradient."""
+class AsInTorch(Alternative):
+    """The update as PyTorch arranges it: the corrections in the step size and the root."""
 
-    exercise = "adam"
+    exercise = "adam_w"
 
-    class Adam(Adam):
-        def update(self, w, g, state):
-            beta1, beta2 = self.betas
-            t = state["t"] = state.get("t", 0) + 1
-            m = state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * g
-            s = state["s"] = beta2 * state.get("s", 0) + (1 - beta2) * g**2
-            w -= self.lr * (m / (1 - beta1**t)) / (s / (1 - beta2**t) + self.eps)
+    class AdamW(torch.optim.Optimizer):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+            super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                beta1, beta2 = group["betas"]
+                for p in group["params"]:
+                    if p.grad is None:
+                        continue
+                    if p not in self.state:
+                        self.state[p] = {
+                            "step": torch.tensor(0.0),
+                            "exp_avg": torch.zeros_like(p),
+                            "exp_avg_sq": torch.zeros_like(p),
+                        }
+                    state = self.state[p]
+                    state["step"] += 1
+                    t = state["step"].item()
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    state["exp_avg"].mul_(beta1).add_(p.grad, alpha=1 - beta1)
+                    state["exp_avg_sq"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+                    denominator = (state["exp_avg_sq"].sqrt() / (1 - beta2**t) ** 0.5).add_(group["eps"])
+                    p.addcdiv_(state["exp_avg"], denominator, value=-group["lr"] / (1 - beta1**t))
+
+    class Adam(torch.optim.Optimizer):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=0.0))
+
+        step = AdamW.step
 
 
-class InPlaceLikePyTorch(Alternative):
-    """Buffers changed in place, and the corrections folded into the step's size."""
+class DecayLast(Alternative):
+    """One new tensor for each weight, of both parts, and averages that are replaced."""
 
-    exercise = "adam"
+    exercise = "adam_w"
 
-    class Adam(Adam):
-        def update(self, w, g, state):
-            if not state:
-                state.update(step=0, exp_avg=torch.zeros_like(w), exp_avg_sq=torch.zeros_like(w))
-            state["step"] += 1
-            beta1, beta2 = self.betas
-            state["exp_avg"].lerp_(g, 1 - beta1)
-            state["exp_avg_sq"].mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            size = self.lr / (1 - beta1 ** state["step"])
-            root = state["exp_avg_sq"].sqrt() / math.sqrt(1 - beta2 ** state["step"])
-            w.addcdiv_(state["exp_avg"], root.add_(self.eps), value=-size)
+    class AdamW(AdamW):
+        def step(self):
+            with torch.no_grad():
+                for group in self.param_groups:
+                    (b1, b2), lr = group["betas"], group["lr"]
+                    for p in group["params"]:
+                        if p.grad is None:
+                            continue
+                        t, m, s = self.state[p].get("all", (0, 0.0, 0.0))
+                        t, m, s = t + 1, b1 * m + (1 - b1) * p.grad, b2 * s + (1 - b2) * p.grad**2
+                        self.state[p]["all"] = (t, m, s)
+                        update = m / (1 - b1**t) / ((s / (1 - b2**t)) ** 0.5 + group["eps"])
+                        p.copy_(p * (1 - lr * group["weight_decay"]) - lr * update)
 
-    class AdamW(Adam):
-        def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
-            super().__init__(parameters, lr, betas, eps)
-            self.weight_decay = weight_decay
-
-        def update(self, w, g, state):
-            w.mul_(1 - self.lr * self.weight_decay)
-            super().update(w, g, state)
+    class Adam(AdamW):
+        def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+            super().__init__(params, lr, betas, eps, weight_decay=0.0)
 
 
 # --- 3 · warmup_cosine -----------------------------------------------------------------------------------------------
 
 
-class StartsAtZero(Mistake):
-    """Your first step has a rate of 0 and is wasted. In the warm-up it is peak · (step + 1) / warmup."""
+class FirstRateZero(Mistake):
+    """Your first update has a rate of 0. Here it already moves: `lr * (step + 1) / warmup`."""
 
     exercise = "warmup_cosine"
 
-    def warmup_cosine(step, warmup, total, peak, floor=0.0):
+    def warmup_cosine(step, total, warmup, lr, floor=0.0):
         if step < warmup:
-            return peak * step / warmup
+            return lr * step / warmup
         progress = min((step - warmup) / (total - warmup), 1.0)
-        return floor + (peak - floor) * (1 + math.cos(math.pi * progress)) / 2
+        return floor + (lr - floor) * (1 + math.cos(math.pi * progress)) / 2
 
 
-class CosineFromTheBeginning(Mistake):
-    """Your cosine counts from step 0, so the rate drops when the warm-up ends. Count from `warmup`, over
-    `total - warmup` steps."""
+class CosineOfTheWholeRun(Mistake):
+    """Your cosine began at step 0, so after the warm-up the rate jumps. It begins where the warm-up ends: progress is
+    (t − W) / (T − W)."""
 
     exercise = "warmup_cosine"
 
-    def warmup_cosine(step, warmup, total, peak, floor=0.0):
+    def warmup_cosine(step, total, warmup, lr, floor=0.0):
         if step < warmup:
-            return peak * (step + 1) / warmup
-        return floor + (peak - floor) * (1 + math.cos(math.pi * min(step / total, 1.0))) / 2
+            return lr * (step + 1) / warmup
+        progress = min(step / total, 1.0)
+        return floor + (lr - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class OneStepAhead(Mistake):
+    """Your cosine is one step ahead: at t = W its progress is 0, and the rate still full."""
+
+    exercise = "warmup_cosine"
+
+    def warmup_cosine(step, total, warmup, lr, floor=0.0):
+        if step < warmup:
+            return lr * (step + 1) / warmup
+        progress = min((step + 1 - warmup) / (total - warmup), 1.0)
+        return floor + (lr - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class ReachesTheFloorTooSoon(Mistake):
+    """You divide by T − W − 1, so the last update gets the floor. Here it is reached at T, after the last update."""
+
+    exercise = "warmup_cosine"
+
+    def warmup_cosine(step, total, warmup, lr, floor=0.0):
+        if step < warmup:
+            return lr * (step + 1) / warmup
+        progress = min((step - warmup) / max(total - warmup - 1, 1), 1.0)
+        return floor + (lr - floor) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class RisesAgain(Mistake):
-    """After `total` your cosine rises again. From there on the rate is `floor`."""
+    """After the end your cosine comes up again. Hold the progress at 1 from step T on."""
 
     exercise = "warmup_cosine"
 
-    def warmup_cosine(step, warmup, total, peak, floor=0.0):
+    def warmup_cosine(step, total, warmup, lr, floor=0.0):
         if step < warmup:
-            return peak * (step + 1) / warmup
+            return lr * (step + 1) / warmup
         progress = (step - warmup) / (total - warmup)
-        return floor + (peak - floor) * (1 + math.cos(math.pi * progress)) / 2
+        return floor + (lr - floor) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class FloorOnTop(Mistake):
-    """You add the floor to the whole wave, so the peak is too high. The wave spans `peak - floor`."""
+    """You add the floor to the whole cosine, so the rate begins at lr + floor. The cosine spans from lr to the floor:
+    multiply by lr − floor."""
 
     exercise = "warmup_cosine"
 
-    def warmup_cosine(step, warmup, total, peak, floor=0.0):
+    def warmup_cosine(step, total, warmup, lr, floor=0.0):
         if step < warmup:
-            return peak * (step + 1) / warmup
+            return lr * (step + 1) / warmup
         progress = min((step - warmup) / (total - warmup), 1.0)
-        return floor + peak * (1 + math.cos(math.pi * progress)) / 2
+        return floor + lr * (1 + math.cos(math.pi * progress)) / 2
 
 
-class OneStepLate(Mistake):
-    """Your cosine is one step ahead: at step `warmup` it should still have the peak. Subtract `warmup`, not
-    `warmup - 1`."""
-
-    exercise = "warmup_cosine"
-
-    def warmup_cosine(step, warmup, total, peak, floor=0.0):
-        if step < warmup:
-            return peak * (step + 1) / warmup
-        progress = min((step - warmup + 1) / (total - warmup), 1.0)
-        return floor + (peak - floor) * (1 + math.cos(math.pi * progress)) / 2
-
-
-class LinearDecay(Mistake):
-    """You go down in a line. The task asks for half a cosine, which is flat at both ends."""
+class BySquaredCosine(Alternative):
+    """Half of one plus a cosine is the square of the cosine of the half."""
 
     exercise = "warmup_cosine"
 
-    def warmup_cosine(step, warmup, total, peak, floor=0.0):
-        if step < warmup:
-            return peak * (step + 1) / warmup
-        return peak + (floor - peak) * min((step - warmup) / (total - warmup), 1.0)
-
-
-class ByTheSquare(Alternative):
-    """cos² of half the angle, by cases."""
-
-    exercise = "warmup_cosine"
-
-    def warmup_cosine(step, warmup, total, peak, floor=0.0):
+    def warmup_cosine(step, total, warmup, lr, floor=0.0):
         if step >= total:
-            return floor
-        if step >= warmup:
-            share = math.cos(math.pi / 2 * (step - warmup) / (total - warmup)) ** 2
-            return share * peak + (1 - share) * floor
-        return (step + 1) * peak / warmup
+            return float(floor)
+        if step < warmup:
+            return (step + 1) / warmup * lr
+        angle = math.pi / 2 * (step - warmup) / (total - warmup)
+        share = math.cos(angle) ** 2
+        return share * lr + (1 - share) * floor
 
 
 # --- 4 · clip_gradients ----------------------------------------------------------------------------------------------
 
 
-class EachByItself(Mistake):
-    """You clip each tensor by its own norm, which bends the step. One norm and one factor serve all."""
+class EachTensorAlone(Mistake):
+    """You clip each tensor by its own norm, which bends the direction. There is one norm, of all gradients together,
+    and one factor."""
 
     exercise = "clip_gradients"
 
+    @torch.no_grad()
     def clip_gradients(parameters, max_norm):
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.stack([g.norm() for g in gradients] or [torch.tensor(0.0)]).norm()
-        for gradient in gradients:
-            gradient *= (max_norm / (gradient.norm() + 1e-6)).clamp(max=1.0)
-        return norm
+        for g in gradients:
+            g.mul_((max_norm / (g.norm() + 1e-6)).clamp(max=1.0))
+        return torch.stack([g.norm() for g in gradients]).norm() if gradients else torch.tensor(0.0)
 
 
-class AlwaysScaled(Mistake):
-    """You bring the norm to `max_norm` also where it is smaller, and so lengthen short gradients. The factor is at most
-    1."""
+class AlwaysScales(Mistake):
+    """You scale in any case, so a short gradient is lengthened to `max_norm`. The factor is never more than 1."""
 
     exercise = "clip_gradients"
 
+    @torch.no_grad()
     def clip_gradients(parameters, max_norm):
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.stack([g.norm() for g in gradients] or [torch.tensor(0.0)]).norm()
-        for gradient in gradients:
-            gradient *= max_norm / (norm + 1e-6)
+        norm = torch.stack([g.norm() for g in gradients]).norm() if gradients else torch.tensor(0.0)
+        for g in gradients:
+            g.mul_(max_norm / (norm + 1e-6))
         return norm
 
 
-class UsedUp(Mistake):
-    """You go through `parameters` twice, and an iterator is empty the second time: nothing is clipped. Make a list
+class GeneratorUsedUp(Mistake):
+    """You go through `parameters` twice. A generator is empty the second time, and nothing is clipped: make a list
     first."""
 
     exercise = "clip_gradients"
 
+    @torch.no_grad()
     def clip_gradients(parameters, max_norm):
-        norm = torch.stack([p.grad.norm() for p in parameters if p.grad is not None] or [torch.tensor(0.0)]).norm()
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad *= factor
+        squares = [p.grad.square().sum() for p in parameters if p.grad is not None]
+        norm = torch.stack(squares).sum().sqrt() if squares else torch.tensor(0.0)
+        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for p in parameters:
+            if p.grad is not None:
+                p.grad.mul_(scale)
         return norm
-
-
-class NormAfterwards(Mistake):
-    """You return the norm after clipping. The one before is what tells of spikes."""
-
-    exercise = "clip_gradients"
-
-    def clip_gradients(parameters, max_norm):
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.stack([g.norm() for g in gradients] or [torch.tensor(0.0)]).norm()
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient *= factor
-        return torch.stack([g.norm() for g in gradients] or [torch.tensor(0.0)]).norm()
 
 
 class SumOfNorms(Mistake):
-    """You add the norms of the tensors. The norm of all is the root of the sum of their *squares*."""
+    """You add up the norms of the tensors. Squares add up: it is the root of the sum of the squared norms."""
 
     exercise = "clip_gradients"
 
+    @torch.no_grad()
     def clip_gradients(parameters, max_norm):
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.stack([g.norm() for g in gradients] or [torch.tensor(0.0)]).sum()
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient *= factor
+        norm = torch.stack([g.norm() for g in gradients]).sum() if gradients else torch.tensor(0.0)
+        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for g in gradients:
+            g.mul_(scale)
         return norm
 
 
-class ByValue(Mistake):
-    """You clip each element, which is `clip_grad_value_`. The whole gradient is shortened by one factor."""
+class NormAfterClipping(Mistake):
+    """You return the norm after clipping, which says next to nothing. Return the one before."""
 
     exercise = "clip_gradients"
 
+    @torch.no_grad()
     def clip_gradients(parameters, max_norm):
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.stack([g.norm() for g in gradients] or [torch.tensor(0.0)]).norm()
-        for gradient in gradients:
-            gradient.clamp_(-max_norm, max_norm)
+        norm = torch.stack([g.norm() for g in gradients]).norm() if gradients else torch.tensor(0.0)
+        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for g in gradients:
+            g.mul_(scale)
+        return norm * scale
+
+
+class ClipsEachNumber(Mistake):
+    """You limit each number by itself. That bends the direction; scale all of them by one factor."""
+
+    exercise = "clip_gradients"
+
+    @torch.no_grad()
+    def clip_gradients(parameters, max_norm):
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.stack([g.norm() for g in gradients]).norm() if gradients else torch.tensor(0.0)
+        for g in gradients:
+            g.clamp_(-max_norm, max_norm)
         return norm
 
 
-class FromTheShelf(Mistake):
-    """You call PyTorch's own clipping. It is what you are building here."""
+class NewGradients(Mistake):
+    """You put new tensors into `.grad`. Change the gradients in place: other code may hold them."""
+
+    exercise = "clip_gradients"
+
+    @torch.no_grad()
+    def clip_gradients(parameters, max_norm):
+        parameters = [p for p in parameters if p.grad is not None]
+        norm = torch.stack([p.grad.norm() for p in parameters]).norm() if parameters else torch.tensor(0.0)
+        for p in parameters:
+            p.grad = p.grad * (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        return norm
+
+
+class NoMargin(Mistake):
+    """You divide by the norm alone, which is 0 / 0 for gradients of zero. Add 10⁻⁶ to it, as PyTorch does."""
+
+    exercise = "clip_gradients"
+
+    @torch.no_grad()
+    def clip_gradients(parameters, max_norm):
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.stack([g.norm() for g in gradients]).norm() if gradients else torch.tensor(0.0)
+        scale = (max_norm / norm).clamp(max=1.0)
+        for g in gradients:
+            g.mul_(scale)
+        return norm
+
+
+class BuiltinClipping(Mistake):
+    """You call PyTorch's own. One norm, one factor, one loop."""
 
     exercise = "clip_gradients"
 
     def clip_gradients(parameters, max_norm):
-        return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
-class OneLongVector(Alternative):
-    """All gradients as one vector, an `if`, and new tensors."""
+class OneVector(Alternative):
+    """All gradients as one vector, and an `if`."""
 
     exercise = "clip_gradients"
 
     def clip_gradients(parameters, max_norm):
-        concerned = [p for p in parameters if p.grad is not None]
-        if not concerned:
+        gradients = [p.grad.detach() for p in parameters if p.grad is not None]
+        if not gradients:
             return torch.zeros(())
-        norm = torch.cat([p.grad.reshape(-1) for p in concerned]).square().sum().sqrt()
+        norm = torch.cat([g.reshape(-1) for g in gradients]).pow(2).sum().sqrt()
         if norm + 1e-6 > max_norm:
-            for p in concerned:
-                p.grad = p.grad * (max_norm / (norm + 1e-6))
+            for g in gradients:
+                g *= max_norm / (norm + 1e-6)
         return norm
 
 
 # --- 5 · train_step --------------------------------------------------------------------------------------------------
 
 
-class GradientsPileUp(Mistake):
-    """You never clear the gradients, so each step contains those of all steps before. Call `optimizer.zero_grad()`."""
+class StaysInEvaluation(Mistake):
+    """Your `evaluate` leaves the model in evaluation mode. From the first validation on, dropout and batch norm are
+    off in training: put each submodule's mode back."""
 
     exercise = "train_step"
 
-    def train_step(model, optimizer, x, y, max_norm=math.inf):
-        model.train()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        clip_gradients(model.parameters(), max_norm)
-        optimizer.step()
-        return loss.item()
+    def evaluate(model, measure, batches):
+        model.eval()
+        total, rows = 0.0, 0
+        with torch.no_grad():
+            for x, y in batches:
+                total += measure(model(x), y).item() * len(x)
+                rows += len(x)
+        return total / rows
 
 
 class MeanOfMeans(Mistake):
-    """You average the batches' means, so rows in small batches weigh more. Sum over rows and divide once."""
+    """You average the batches' means. The rows of a small last batch then count for more: multiply each mean by its
+    rows, and divide by all of them."""
 
     exercise = "train_step"
 
-    def evaluate(model, batches):
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            pairs = [(model(x), y) for x, y in batches]
-        model.train(was_training)
-        losses = [F.cross_entropy(logits, y).item() for logits, y in pairs]
-        right = [(logits.argmax(1) == y).float().mean().item() for logits, y in pairs]
-        return sum(losses) / len(losses), sum(right) / len(right)
+    def evaluate(model, measure, batches):
+        modes = {module: module.training for module in model.modules()}
+        means = []
+        try:
+            model.eval()
+            with torch.no_grad():
+                for x, y in batches:
+                    means.append(measure(model(x), y).item())
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        return sum(means) / len(means)
 
 
-class LeftInEval(Mistake):
-    """You leave the model in `eval` mode: dropout and batch norm stay off for the rest of the training. Restore the
-    mode you found."""
-
-    exercise = "train_step"
-
-    def evaluate(model, batches):
-        model.eval()
-        loss, right, n_rows = 0.0, 0, 0
-        with torch.no_grad():
-            for x, y in batches:
-                logits = model(x)
-                loss += F.cross_entropy(logits, y, reduction="sum").item()
-                right += (logits.argmax(1) == y).sum().item()
-                n_rows += len(y)
-        return loss / n_rows, right / n_rows
-
-
-class SoftmaxTwice(Mistake):
-    """You apply a softmax before the cross-entropy, which does that itself. Give it the logits."""
+class OldGradientsKept(Mistake):
+    """You do not clear the gradients first, so `backward` adds to what was there."""
 
     exercise = "train_step"
 
-    def train_step(model, optimizer, x, y, max_norm=math.inf):
+    def train_step(model, loss_fn, optimizer, x, y, max_norm=None):
+        model.train()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        if max_norm is not None:
+            clip_gradients(model.parameters(), max_norm)
+        optimizer.step()
+        return loss.detach()
+
+
+class WakesFrozenLayers(Mistake):
+    """You call `model.train()` after evaluating, which also wakes the submodules that were in evaluation mode on
+    purpose. Remember the mode of each submodule."""
+
+    exercise = "train_step"
+
+    def evaluate(model, measure, batches):
+        training = model.training
+        total, rows = 0.0, 0
+        try:
+            model.eval()
+            with torch.no_grad():
+                for x, y in batches:
+                    total += measure(model(x), y).item() * len(x)
+                    rows += len(x)
+        finally:
+            model.train(training)
+        return total / rows
+
+
+class LossOnTheTape(Mistake):
+    """Your loss still hangs on to its graph. Whoever keeps it keeps all activations alive: return `loss.detach()`."""
+
+    exercise = "train_step"
+
+    def train_step(model, loss_fn, optimizer, x, y, max_norm=None):
         model.train()
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(x).softmax(1), y)
+        loss = loss_fn(model(x), y)
         loss.backward()
-        clip_gradients(model.parameters(), max_norm)
+        if max_norm is not None:
+            clip_gradients(model.parameters(), max_norm)
         optimizer.step()
-        return loss.item()
+        return loss
 
 
-class ClearedTooLate(Mistake):
-    """You clear the gradients between `backward` and `step`: nothing ever moves. Clear them first."""
+class ModeNotSet(Mistake):
+    """Your `train_step` trusts that the model is in training mode. Say `model.train()`."""
 
     exercise = "train_step"
 
-    def train_step(model, optimizer, x, y, max_norm=math.inf):
-        model.train()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        clip_gradients(model.parameters(), max_norm)
+    def train_step(model, loss_fn, optimizer, x, y, max_norm=None):
         optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        if max_norm is not None:
+            clip_gradients(model.parameters(), max_norm)
         optimizer.step()
-        return loss.item()
+        return loss.detach()
 
 
-class ClippedTooLate(Mistake):
+class ClipsAfterTheStep(Mistake):
     """You clip after the step, when it is too late. Clip between `backward` and `step`."""
 
     exercise = "train_step"
 
-    def train_step(model, optimizer, x, y, max_norm=math.inf):
+    def train_step(model, loss_fn, optimizer, x, y, max_norm=None):
         model.train()
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
+        loss = loss_fn(model(x), y)
         loss.backward()
         optimizer.step()
-        clip_gradients(model.parameters(), max_norm)
-        return loss.item()
+        if max_norm is not None:
+            clip_gradients(model.parameters(), max_norm)
+        return loss.detach()
+
+
+class GraphInEvaluation(Mistake):
+    """Your `evaluate` records a graph. Evaluation mode does not switch that off: use `torch.no_grad()` as well."""
+
+    exercise = "train_step"
+
+    def evaluate(model, measure, batches):
+        modes = {module: module.training for module in model.modules()}
+        total, rows = 0.0, 0
+        try:
+            model.eval()
+            for x, y in batches:
+                total += measure(model(x), y).item() * len(x)
+                rows += len(x)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        return total / rows
 
 
 class EvaluatedInTraining(Mistake):
-    """You evaluate in training mode, with dropout at work and batch norm learning from the test data. Call
+    """You evaluate in training mode: dropout is on, and batch norm learns from the validation data. Call
     `model.eval()`."""
 
     exercise = "train_step"
 
-    def evaluate(model, batches):
-        loss, right, n_rows = 0.0, 0, 0
+    @torch.no_grad()
+    def evaluate(model, measure, batches):
+        total, rows = 0.0, 0
+        for x, y in batches:
+            total += measure(model(x), y).item() * len(x)
+            rows += len(x)
+        return total / rows
+
+
+class ErrorForgotten(Mistake):
+    """If the model raises, your `evaluate` leaves it in evaluation mode. Put the modes back in `finally`."""
+
+    exercise = "train_step"
+
+    def evaluate(model, measure, batches):
+        modes = {module: module.training for module in model.modules()}
+        total, rows = 0.0, 0
+        model.eval()
         with torch.no_grad():
             for x, y in batches:
-                logits = model(x)
-                loss += F.cross_entropy(logits, y, reduction="sum").item()
-                right += (logits.argmax(1) == y).sum().item()
-                n_rows += len(y)
-        return loss / n_rows, right / n_rows
+                total += measure(model(x), y).item() * len(x)
+                rows += len(x)
+        for module, mode in modes.items():
+            module.training = mode
+        return total / rows
 
 
-class ModeNotSet(Mistake):
-    """You train in whatever mode the model is in. After an evaluation that may be `eval`: call `model.train()`."""
-
-    exercise = "train_step"
-
-    def train_step(model, optimizer, x, y, max_norm=math.inf):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        clip_gradients(model.parameters(), max_norm)
-        optimizer.step()
-        return loss.item()
-
-
-class WeightedByRows(Alternative):
-    """Means times rows, in inference mode, with gradients cleared at the model."""
+class ByListsOfModules(Alternative):
+    """The training submodules in a list, and inference mode."""
 
     exercise = "train_step"
 
-    def train_step(model, optimizer, x, y, max_norm=math.inf):
+    def train_step(model, loss_fn, optimizer, x, y, max_norm=None):
         model.train(True)
-        model.zero_grad(set_to_none=True)
-        loss = nn.CrossEntropyLoss()(model(x), y)
+        model.zero_grad()
+        loss = loss_fn(model(x), y)
         loss.backward()
-        clip_gradients(list(model.parameters()), max_norm)
+        if max_norm is not None:
+            clip_gradients(list(model.parameters()), max_norm)
         optimizer.step()
-        return float(loss.detach())
+        return loss.detach().clone()
 
-    def evaluate(model, batches):
-        mode = model.training
+    def evaluate(model, measure, batches):
+        awake = [m for m in model.modules() if m.training]
+        model.eval()
+        sums, counts = [], []
         try:
-            model.eval()
             with torch.inference_mode():
-                rows = [(len(y), F.cross_entropy(z, y), (z.argmax(-1) == y).double().mean())
-                        for z, y in ((model(x), y) for x, y in batches)]  # fmt: skip
+                for x, y in batches:
+                    counts.append(len(y))
+                    sums.append(measure(model(x), y).double() * len(y))
         finally:
-            model.train(mode)
-        n = sum(size for size, *_ in rows)
-        return float(sum(size * loss for size, loss, _ in rows) / n), float(sum(size * a for size, _, a in rows) / n)
+            for m in awake:
+                m.training = True
+        return float(sum(sums)) / sum(counts)
 
 
 # --- 6 · overfits ----------------------------------------------------------------------------------------------------
 
 
-class BetterIsEnough(Mistake):
-    """You ask whether the loss has fallen. It falls with a broken network, too: ask whether it is below `threshold`."""
+class TrainsTheModelItself(Mistake):
+    """You train the model that you were given. A test must leave no traces: train `copy.deepcopy(model)`."""
 
     exercise = "overfits"
 
-    def overfits(make_model, x, y, lr=0.01, steps=200, threshold=0.05):
-        model = make_model()
+    def overfits(model, loss_fn, x, y, steps=200, lr=0.01, threshold=0.05):
+        model.train()
         optimizer = Adam(model.parameters(), lr)
-        losses = [train_step(model, optimizer, x, y) for _ in range(steps)]
-        return losses[-1] < losses[0]
-
-
-class NewModelEachStep(Mistake):
-    """You make a new model in every step, so nothing is ever learned. Make it once, before the loop."""
-
-    exercise = "overfits"
-
-    def overfits(make_model, x, y, lr=0.01, steps=200, threshold=0.05):
-        for _ in range(steps):
-            model = make_model()
-            if train_step(model, Adam(model.parameters(), lr), x, y) < threshold:
-                return True
-        return False
-
-
-class GoesOnToTheEnd(Mistake):
-    """You make all steps although the answer is known. Return `True` at the first loss below `threshold`."""
-
-    exercise = "overfits"
-
-    def overfits(make_model, x, y, lr=0.01, steps=200, threshold=0.05):
-        model = make_model()
-        optimizer = Adam(model.parameters(), lr)
-        return min(train_step(model, optimizer, x, y) for _ in range(steps)) < threshold
-
-
-class NewOptimizerEachStep(Mistake):
-    """You make a new optimizer in every step, so Adam forgets its averages. Make it once, before the loop."""
-
-    exercise = "overfits"
-
-    def overfits(make_model, x, y, lr=0.01, steps=200, threshold=0.05):
-        model = make_model()
-        return any(train_step(model, Adam(model.parameters(), lr), x, y) < threshold for _ in range(steps))
-
-
-class OneStepMore(Mistake):
-    """You make one step more than `steps`."""
-
-    exercise = "overfits"
-
-    def overfits(make_model, x, y, lr=0.01, steps=200, threshold=0.05):
-        model = make_model()
-        optimizer = Adam(model.parameters(), lr)
-        return any(train_step(model, optimizer, x, y) < threshold for _ in range(steps + 1))
-
-
-class ByLoop(Alternative):
-    """A loop that returns."""
-
-    exercise = "overfits"
-
-    def overfits(make_model, x, y, lr=0.01, steps=200, threshold=0.05):
-        model = make_model()
-        optimizer = Adam(list(model.parameters()), lr=lr)
-        while steps > 0:
-            loss = train_step(model, optimizer, x, y)
+        for _ in range(steps + 1):
+            loss = loss_fn(model(x), y)
             if loss < threshold:
                 return True
-            steps -= 1
+            if not loss.requires_grad:
+                return False
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
         return False
 
 
-# --- 7 · run ---------------------------------------------------------------------------------------------------------
+class LastLookMissing(Mistake):
+    """You do not look at the loss after the last update. There is one look more than there are updates."""
+
+    exercise = "overfits"
+
+    def overfits(model, loss_fn, x, y, steps=200, lr=0.01, threshold=0.05):
+        model = copy.deepcopy(model).train()
+        optimizer = Adam(model.parameters(), lr)
+        for _ in range(steps):
+            loss = loss_fn(model(x), y)
+            if loss < threshold:
+                return True
+            if not loss.requires_grad:
+                return False
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return False
 
 
-class GeneratorForgotten(Mistake):
-    """You do not restore torch's random number generator, so dropout draws other masks after a resume. Save
-    `torch.get_rng_state()`."""
+class GradientsPileUp(Mistake):
+    """You do not clear the gradients between the updates."""
 
-    exercise = "run"
+    exercise = "overfits"
 
-    class Run(Run):
-        def load(self, path):
-            state = torch.get_rng_state()
-            super().load(path)
-            torch.set_rng_state(state)
+    def overfits(model, loss_fn, x, y, steps=200, lr=0.01, threshold=0.05):
+        model = copy.deepcopy(model).train()
+        optimizer = Adam(model.parameters(), lr)
+        for _ in range(steps + 1):
+            loss = loss_fn(model(x), y)
+            if loss < threshold:
+                return True
+            if not loss.requires_grad:
+                return False
+            loss.backward()
+            optimizer.step()
+        return False
 
 
-class MemoryForgotten(Mistake):
-    """You save the weights alone, and the optimizer begins again with empty averages. Save its `state_dict()`, too."""
+class CutGraphRaises(Mistake):
+    """Where the loss reaches no parameter, your `backward` raises. Ask `loss.requires_grad` first, and answer False."""
 
-    exercise = "run"
+    exercise = "overfits"
 
-    class Run(Run):
-        def load(self, path):
-            state = self.optimizer.state_dict()
-            super().load(path)
-            self.optimizer.load_state_dict(state)
+    def overfits(model, loss_fn, x, y, steps=200, lr=0.01, threshold=0.05):
+        model = copy.deepcopy(model).train()
+        optimizer = Adam(model.parameters(), lr)
+        for _ in range(steps + 1):
+            loss = loss_fn(model(x), y)
+            if loss < threshold:
+                return True
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return False
+
+
+class ModeAsFound(Mistake):
+    """You train in the mode in which you found the model. The copy is trained in training mode."""
+
+    exercise = "overfits"
+
+    def overfits(model, loss_fn, x, y, steps=200, lr=0.01, threshold=0.05):
+        model = copy.deepcopy(model)
+        optimizer = Adam(model.parameters(), lr)
+        for _ in range(steps + 1):
+            loss = loss_fn(model(x), y)
+            if loss < threshold:
+                return True
+            if not loss.requires_grad:
+                return False
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return False
+
+
+class ByTorchAdam(Alternative):
+    """PyTorch's Adam, every loss looked at, the verdict at the end."""
+
+    exercise = "overfits"
+
+    def overfits(model, loss_fn, x, y, steps=200, lr=0.01, threshold=0.05):
+        student = copy.deepcopy(model)
+        student.train()
+        optimizer = torch.optim.Adam(student.parameters(), lr=lr)
+        losses = []
+        for _ in range(steps):
+            loss = loss_fn(student(x), y)
+            losses.append(loss.item())
+            if not loss.requires_grad:
+                break
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            losses.append(loss_fn(student(x), y).item())
+        return any(loss < threshold for loss in losses)
+
+
+# --- 7 · rows_of_step ------------------------------------------------------------------------------------------------
+
+
+class OptimizerForgotten(Mistake):
+    """Your checkpoint forgets the optimizer. After a resume it has no momentum and no averages, and its next steps are
+    as rash as its first."""
+
+    exercise = "rows_of_step"
+
+    def load_checkpoint(path, model, optimizer):
+        checkpoint = torch.load(path, weights_only=True)
+        model.load_state_dict(checkpoint["model"])
+        torch.set_rng_state(checkpoint["torch_rng"])
+        random.setstate(checkpoint["python_rng"])
+        return checkpoint["step"]
+
+
+class RandomStateForgotten(Mistake):
+    """Your checkpoint forgets torch's random state: dropout draws other numbers after a resume."""
+
+    exercise = "rows_of_step"
+
+    def load_checkpoint(path, model, optimizer):
+        checkpoint = torch.load(path, weights_only=True)
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        random.setstate(checkpoint["python_rng"])
+        return checkpoint["step"]
 
 
 class EpochBegunAgain(Mistake):
-    """After a resume you begin the current epoch anew: some rows are seen twice, others not at all. Go on at batch
-    `step % n`."""
+    """After a resume you begin the epoch again: some rows are seen twice, others not at all. Go on with the very batch
+    that comes next, `rows_of_step(start, …)`."""
 
-    exercise = "run"
+    exercise = "rows_of_step"
 
-    class Run(Run):
-        def _rest_of_epoch(self, until):
-            epoch = self.step // len(self.order(0))
-            batches = self.order(epoch)[: until - self.step]
-            return DataLoader(
-                self.dataset, batch_sampler=batches, num_workers=self.workers, generator=torch.Generator()
-            )
-
-
-class StepForgotten(Mistake):
-    """You do not restore `step`, so schedule and data begin at the beginning."""
-
-    exercise = "run"
-
-    class Run(Run):
-        def load(self, path):
-            super().load(path)
-            self.step = 0
+    def train_until(stop, path, model, optimizer, schedule, dataset, batch_size, seed, workers=0):
+        start = load_checkpoint(path, model, optimizer) if path.exists() else 0
+        first = start - start % math.ceil(len(dataset) / batch_size)
+        batches = [rows_of_step(first + i, len(dataset), batch_size, seed) for i in range(stop - start)]
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
+        losses = []
+        for step, (x, y) in enumerate(loader, start):
+            set_rate(optimizer, schedule(step))
+            losses.append(train_step(model, F.cross_entropy, optimizer, x, y).item())
+        save_checkpoint(path, start + len(losses), model, optimizer)
+        return losses
 
 
-class DrawnFromTheDefault(Mistake):
-    """Your `DataLoader` draws its base seed from torch's default generator, once for every iterator, and a resume makes
-    one more. Give it a `generator` of its own."""
+class LoaderDrawsToo(Mistake):
+    """Each new iterator of your loader draws a number from torch's global generator, so a resumed run is one draw
+    ahead of the other. Give the loader a generator of its own."""
 
-    exercise = "run"
+    exercise = "rows_of_step"
 
-    class Run(Run):
-        def _rest_of_epoch(self, until):
-            epoch, done = divmod(self.step, len(self.order(0)))
-            batches = self.order(epoch)[done : done + until - self.step]
-            return DataLoader(self.dataset, batch_sampler=batches, num_workers=self.workers)
+    def train_until(stop, path, model, optimizer, schedule, dataset, batch_size, seed, workers=0):
+        start = load_checkpoint(path, model, optimizer) if path.exists() else 0
+        batches = [rows_of_step(step, len(dataset), batch_size, seed) for step in range(start, stop)]
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers)
+        losses = []
+        for step, (x, y) in enumerate(loader, start):
+            set_rate(optimizer, schedule(step))
+            losses.append(train_step(model, F.cross_entropy, optimizer, x, y).item())
+        save_checkpoint(path, start + len(losses), model, optimizer)
+        return losses
+
+
+class PythonStateForgotten(Mistake):
+    """Your checkpoint forgets the state of Python's `random`. Save both generators, and put both back."""
+
+    exercise = "rows_of_step"
+
+    def load_checkpoint(path, model, optimizer):
+        checkpoint = torch.load(path, weights_only=True)
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        torch.set_rng_state(checkpoint["torch_rng"])
+        return checkpoint["step"]
+
+
+class ScheduleBegunAgain(Mistake):
+    """After a resume your schedule begins again at 0. It wants the number of the update in the whole run."""
+
+    exercise = "rows_of_step"
+
+    def train_until(stop, path, model, optimizer, schedule, dataset, batch_size, seed, workers=0):
+        start = load_checkpoint(path, model, optimizer) if path.exists() else 0
+        batches = [rows_of_step(step, len(dataset), batch_size, seed) for step in range(start, stop)]
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
+        losses = []
+        for step, (x, y) in enumerate(loader):
+            set_rate(optimizer, schedule(step))
+            losses.append(train_step(model, F.cross_entropy, optimizer, x, y).item())
+        save_checkpoint(path, start + len(losses), model, optimizer)
+        return losses
+
+
+class RateAfterTheStep(Mistake):
+    """You set the rate after the step, so every update uses the rate of the one before. Update `step` uses
+    `schedule(step)`: set it first."""
+
+    exercise = "rows_of_step"
+
+    def train_until(stop, path, model, optimizer, schedule, dataset, batch_size, seed, workers=0):
+        start = load_checkpoint(path, model, optimizer) if path.exists() else 0
+        batches = [rows_of_step(step, len(dataset), batch_size, seed) for step in range(start, stop)]
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
+        losses = []
+        for step, (x, y) in enumerate(loader, start):
+            losses.append(train_step(model, F.cross_entropy, optimizer, x, y).item())
+            set_rate(optimizer, schedule(step))
+        save_checkpoint(path, start + len(losses), model, optimizer)
+        return losses
 
 
 class SameOrderEachEpoch(Mistake):
-    """Every epoch has the order of the first. Ask for `order(epoch)`."""
+    """Your order is the same in every epoch. Its seed is `seed + epoch`."""
 
-    exercise = "run"
+    exercise = "rows_of_step"
 
-    class Run(Run):
-        def _rest_of_epoch(self, until):
-            done = self.step % len(self.order(0))
-            batches = self.order(0)[done : done + until - self.step]
-            return DataLoader(
-                self.dataset, batch_sampler=batches, num_workers=self.workers, generator=torch.Generator()
-            )
+    def rows_of_step(step, n, batch_size, seed):
+        position = step % math.ceil(n / batch_size)
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        return order[position * batch_size : (position + 1) * batch_size].tolist()
 
 
-class RateOfTheNextStep(Mistake):
-    """You set the rate after the step, so each step has the rate of the one before. Set `schedule(k)` first."""
+class LastBatchDropped(Mistake):
+    """You count only full batches, so the last rows of an epoch are never seen. There are ⌈n / batch_size⌉ batches."""
 
-    exercise = "run"
+    exercise = "rows_of_step"
 
-    class Run(Run):
-        def train(self, until):
+    def rows_of_step(step, n, batch_size, seed):
+        epoch, position = divmod(step, max(n // batch_size, 1))
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed + epoch))
+        return order[position * batch_size : (position + 1) * batch_size].tolist()
+
+
+class SeedsGlobally(Mistake):
+    """You seed torch's global generator to shuffle, and dropout draws the same numbers again in every step. Make a
+    `torch.Generator` of your own."""
+
+    exercise = "rows_of_step"
+
+    def rows_of_step(step, n, batch_size, seed):
+        epoch, position = divmod(step, math.ceil(n / batch_size))
+        torch.manual_seed(seed + epoch)
+        return torch.randperm(n)[position * batch_size : (position + 1) * batch_size].tolist()
+
+
+class WrittenInPlace(Mistake):
+    """You write into the checkpoint itself. If that is interrupted, the old one is lost and the new one is half: write
+    another file, then `os.replace`."""
+
+    exercise = "rows_of_step"
+
+    def save_checkpoint(path, step, model, optimizer):
+        checkpoint = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**checkpoint, "torch_rng": torch.get_rng_state(), "python_rng": random.getstate()}, path)
+
+
+class DeletedFirst(Mistake):
+    """You delete the old checkpoint before the new one is written. If saving fails, there is none. `os.replace` does
+    both in one move, when the new one is whole."""
+
+    exercise = "rows_of_step"
+
+    def save_checkpoint(path, step, model, optimizer):
+        path.unlink(missing_ok=True)
+        checkpoint = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save({**checkpoint, "torch_rng": torch.get_rng_state(), "python_rng": random.getstate()}, path)
+
+
+class RunsCode(Mistake):
+    """You load with `weights_only=False`: a checkpoint from somebody else may then run any code. Tensors, numbers,
+    tuples and dicts load without it."""
+
+    exercise = "rows_of_step"
+
+    def load_checkpoint(path, model, optimizer):
+        checkpoint = torch.load(path, weights_only=False)
+        model.load_state_dict(checkpoint["model"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        torch.set_rng_state(checkpoint["torch_rng"])
+        random.setstate(checkpoint["python_rng"])
+        return checkpoint["step"]
+
+
+class StepIsStop(Mistake):
+    """You save `stop` as the step even if the checkpoint was already past it. Save the number of the next update."""
+
+    exercise = "rows_of_step"
+
+    def train_until(stop, path, model, optimizer, schedule, dataset, batch_size, seed, workers=0):
+        start = load_checkpoint(path, model, optimizer) if path.exists() else 0
+        batches = [rows_of_step(step, len(dataset), batch_size, seed) for step in range(start, stop)]
+        loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
+        losses = []
+        for step, (x, y) in enumerate(loader, start):
+            set_rate(optimizer, schedule(step))
+            losses.append(train_step(model, F.cross_entropy, optimizer, x, y).item())
+        save_checkpoint(path, stop, model, optimizer)
+        return losses
+
+
+class BySampler(Alternative):
+    """A batch sampler that yields as it is asked, a loop that counts for itself, and the state put back after the
+    loader's iterator was made."""
+
+    exercise = "rows_of_step"
+
+    def rows_of_step(step, n, batch_size, seed):
+        batches = -(-n // batch_size)
+        g = torch.Generator()
+        g.manual_seed(seed + step // batches)
+        return [int(i) for i in torch.randperm(n, generator=g).split(batch_size)[step % batches]]
+
+    def save_checkpoint(path, step, model, optimizer):
+        from tempfile import mkstemp
+
+        handle, name = mkstemp(dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                everything = (model.state_dict(), optimizer.state_dict(), torch.get_rng_state(), random.getstate())
+                torch.save({"everything": everything, "step": torch.tensor(step)}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+    def load_checkpoint(path, model, optimizer):
+        found = torch.load(path)
+        weights, memory, torch_state, python_state = found["everything"]
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(memory)
+        torch.set_rng_state(torch_state)
+        random.setstate(python_state)
+        return found["step"].item()
+
+    def train_until(stop, path, model, optimizer, schedule, dataset, batch_size, seed, workers=0):
+        step = load_checkpoint(path, model, optimizer) if path.exists() else 0
+        state = torch.get_rng_state()
+        order = (rows_of_step(s, len(dataset), batch_size, seed) for s in range(step, stop))
+        batches = iter(DataLoader(dataset, batch_sampler=order, num_workers=workers))
+        torch.set_rng_state(state)
+        losses = []
+        while step < stop:
+            x, y = next(batches)
+            for group in optimizer.param_groups:
+                group["lr"] = schedule(step)
+            model.train()
+            loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss))
+            step += 1
+        save_checkpoint(path, step, model, optimizer)
+        return losses
+
+
+# --- 8 · fit ---------------------------------------------------------------------------------------------------------
+
+
+class StepOfTheEpoch(Mistake):
+    """You count the steps from 0 in every epoch, so each epoch warms up anew and sees the first one's order. Count
+    through."""
+
+    exercise = "fit"
+
+    def fit(model, train, valid, epochs, batch_size, lr, warmup, max_norm, seed):
+        x, y = train
+        per_epoch = math.ceil(len(x) / batch_size)
+        optimizer = AdamW(model.parameters())
+        history = {"loss": [], "valid_loss": [], "accuracy": []}
+        for _ in range(epochs):
+            total = 0.0
+            for step in range(per_epoch):
+                rows = rows_of_step(step, len(x), batch_size, seed)
+                set_rate(optimizer, warmup_cosine(step, epochs * per_epoch, warmup, lr))
+                total += train_step(model, F.cross_entropy, optimizer, x[rows], y[rows], max_norm).item() * len(rows)
+            history["loss"].append(total / len(x))
+            history["valid_loss"].append(evaluate(model, F.cross_entropy, [valid]))
+            history["accuracy"].append(evaluate(model, accuracy, [valid]))
+        return history
+
+
+class UnweightedEpochLoss(Mistake):
+    """Your epoch's loss is the mean of the batches' losses. The last batch is smaller: weight each by its rows."""
+
+    exercise = "fit"
+
+    def fit(model, train, valid, epochs, batch_size, lr, warmup, max_norm, seed):
+        x, y = train
+        per_epoch = math.ceil(len(x) / batch_size)
+        optimizer = AdamW(model.parameters())
+        history = {"loss": [], "valid_loss": [], "accuracy": []}
+        for epoch in range(epochs):
             losses = []
-            while self.step < until:
-                for x, y in self._rest_of_epoch(until):
-                    losses.append(train_step(self.model, self.optimizer, x, y, max_norm=1.0))
-                    self.optimizer.lr = self.schedule(self.step)
-                    self.step += 1
-            return losses
+            for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+                rows = rows_of_step(step, len(x), batch_size, seed)
+                set_rate(optimizer, warmup_cosine(step, epochs * per_epoch, warmup, lr))
+                losses.append(train_step(model, F.cross_entropy, optimizer, x[rows], y[rows], max_norm).item())
+            history["loss"].append(sum(losses) / len(losses))
+            history["valid_loss"].append(evaluate(model, F.cross_entropy, [valid]))
+            history["accuracy"].append(evaluate(model, accuracy, [valid]))
+        return history
 
 
-class NotClipped(Mistake):
-    """You do not clip. The task passes `max_norm=1.0` to `train_step`."""
+class NeverClipped(Mistake):
+    """You do not hand `max_norm` on to `train_step`, so nothing is clipped."""
 
-    exercise = "run"
+    exercise = "fit"
 
-    class Run(Run):
-        def train(self, until):
-            losses = []
-            while self.step < until:
-                for x, y in self._rest_of_epoch(until):
-                    self.optimizer.lr = self.schedule(self.step)
-                    losses.append(train_step(self.model, self.optimizer, x, y))
-                    self.step += 1
-            return losses
-
-
-class WrittenOver(Mistake):
-    """You write over the old checkpoint. If the machine dies meanwhile, you have none: write another file, then
-    `os.replace`."""
-
-    exercise = "run"
-
-    class Run(Run):
-        def save(self, path):
-            torch.save(
-                {
-                    "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "step": self.step,
-                    "rng": torch.get_rng_state(),
-                },
-                path,
-            )
+    def fit(model, train, valid, epochs, batch_size, lr, warmup, max_norm, seed):
+        x, y = train
+        per_epoch = math.ceil(len(x) / batch_size)
+        optimizer = AdamW(model.parameters())
+        history = {"loss": [], "valid_loss": [], "accuracy": []}
+        for epoch in range(epochs):
+            total = 0.0
+            for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+                rows = rows_of_step(step, len(x), batch_size, seed)
+                set_rate(optimizer, warmup_cosine(step, epochs * per_epoch, warmup, lr))
+                total += train_step(model, F.cross_entropy, optimizer, x[rows], y[rows]).item() * len(rows)
+            history["loss"].append(total / len(x))
+            history["valid_loss"].append(evaluate(model, F.cross_entropy, [valid]))
+            history["accuracy"].append(evaluate(model, accuracy, [valid]))
+        return history
 
 
-class WholeObjectsSaved(Mistake):
-    """You save the model object itself, so reading the file may run any code. Save its `state_dict()`."""
+class NoSchedule(Mistake):
+    """Your rate never changes. Set it before each step, by `warmup_cosine` of the step."""
 
-    exercise = "run"
+    exercise = "fit"
 
-    class Run(Run):
-        def save(self, path):
-            state = {"model": self.model, "optimizer": self.optimizer.state_dict(), "step": self.step}
-            partial = path.with_suffix(".new")
-            torch.save({**state, "rng": torch.get_rng_state()}, partial)
-            os.replace(partial, path)
-
-        def load(self, path):
-            state = torch.load(path, weights_only=False)
-            self.model.load_state_dict(state["model"].state_dict())
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
-            torch.set_rng_state(state["rng"])
-
-
-class EpochByEpoch(Alternative):
-    """Loops over epochs, skips in the list of batches, and fetches the batches one loader each."""
-
-    exercise = "run"
-
-    class Run(Run):
-        def train(self, until):
-            made = []
-            n = -(-len(self.dataset) // self.batch_size)
-            for epoch in range(self.step // n, -(-until // n)):
-                loader = DataLoader(
-                    self.dataset,
-                    batch_sampler=self.order(epoch)[self.step - epoch * n :],
-                    num_workers=self.workers,
-                    generator=torch.Generator().manual_seed(self.seed),
-                )
-                for x, y in loader:
-                    if self.step >= until:
-                        return made
-                    self.optimizer.lr = self.schedule(self.step)
-                    made += [train_step(self.model, self.optimizer, x, y, 1.0)]
-                    self.step = self.step + 1
-            return made
-
-
-# --- 8 · fit_mlp -----------------------------------------------------------------------------------------------------
-
-
-class SeededTooLate(Mistake):
-    """You seed after the model is made, so its weights depend on whatever ran before. Seed first."""
-
-    exercise = "fit_mlp"
-
-    def fit_mlp(x, y, hidden=64, epochs=20, batch_size=64, peak=1e-2, seed=0):
-        model = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, int(y.max()) + 1))
-        torch.manual_seed(seed)
-        sizes = torch.tensor([len(part) for part in y.split(batch_size)])
-        total = epochs * len(sizes)
-        optimizer, rows = AdamW(model.parameters()), TensorDataset(x, y)
-        run = Run(model, optimizer, rows, batch_size, seed, lambda step: warmup_cosine(step, total // 10, total, peak))
-        losses = torch.tensor(run.train(total), dtype=torch.float64).view(epochs, len(sizes))
-        return model.eval(), ((losses * sizes).sum(1) / len(x)).tolist()
-
-
-class BatchesWeighAlike(Mistake):
-    """You average the losses of the batches. The last one of an epoch is smaller: weight by rows."""
-
-    exercise = "fit_mlp"
-
-    def fit_mlp(x, y, hidden=64, epochs=20, batch_size=64, peak=1e-2, seed=0):
-        torch.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, int(y.max()) + 1))
-        total = epochs * math.ceil(len(x) / batch_size)
-        optimizer, rows = AdamW(model.parameters()), TensorDataset(x, y)
-        run = Run(model, optimizer, rows, batch_size, seed, lambda step: warmup_cosine(step, total // 10, total, peak))
-        return model.eval(), torch.tensor(run.train(total), dtype=torch.float64).view(epochs, -1).mean(1).tolist()
+    def fit(model, train, valid, epochs, batch_size, lr, warmup, max_norm, seed):
+        x, y = train
+        per_epoch = math.ceil(len(x) / batch_size)
+        optimizer = AdamW(model.parameters(), lr)
+        history = {"loss": [], "valid_loss": [], "accuracy": []}
+        for epoch in range(epochs):
+            total = 0.0
+            for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+                rows = rows_of_step(step, len(x), batch_size, seed)
+                total += train_step(model, F.cross_entropy, optimizer, x[rows], y[rows], max_norm).item() * len(rows)
+            history["loss"].append(total / len(x))
+            history["valid_loss"].append(evaluate(model, F.cross_entropy, [valid]))
+            history["accuracy"].append(evaluate(model, accuracy, [valid]))
+        return history
 
 
 class ScheduleInEpochs(Mistake):
-    """Your schedule counts epochs, and `Run` asks for steps: the rate has reached its end long before the training has.
-    `total` is epochs × batches per epoch."""
+    """You set the rate once per epoch. Schedule and warm-up count updates: set it before every step."""
 
-    exercise = "fit_mlp"
+    exercise = "fit"
 
-    def fit_mlp(x, y, hidden=64, epochs=20, batch_size=64, peak=1e-2, seed=0):
-        torch.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, int(y.max()) + 1))
-        sizes = torch.tensor([len(part) for part in y.split(batch_size)])
-        total = epochs * len(sizes)
-        optimizer, rows = AdamW(model.parameters()), TensorDataset(x, y)
-        run = Run(
-            model, optimizer, rows, batch_size, seed, lambda step: warmup_cosine(step, epochs // 10, epochs, peak)
-        )
-        losses = torch.tensor(run.train(total), dtype=torch.float64).view(epochs, len(sizes))
-        return model.eval(), ((losses * sizes).sum(1) / len(x)).tolist()
-
-
-class ConstantRate(Mistake):
-    """You train at a constant rate. `Run` takes the schedule: `warmup_cosine` over all steps."""
-
-    exercise = "fit_mlp"
-
-    def fit_mlp(x, y, hidden=64, epochs=20, batch_size=64, peak=1e-2, seed=0):
-        torch.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(x.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, int(y.max()) + 1))
-        sizes = torch.tensor([len(part) for part in y.split(batch_size)])
-        total = epochs * len(sizes)
-        run = Run(model, AdamW(model.parameters()), TensorDataset(x, y), batch_size, seed, lambda step: peak)
-        losses = torch.tensor(run.train(total), dtype=torch.float64).view(epochs, len(sizes))
-        return model.eval(), ((losses * sizes).sum(1) / len(x)).tolist()
-
-
-class EpochWise(Alternative):
-    """One call of `train` for each epoch, and sums in Python."""
-
-    exercise = "fit_mlp"
-
-    def fit_mlp(x, y, hidden=64, epochs=20, batch_size=64, peak=1e-2, seed=0):
-        torch.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(x.size(1), hidden), nn.ReLU(), nn.Linear(hidden, len(y.unique())))
-        n = -(-len(x) // batch_size)
-
-        def schedule(step):
-            return warmup_cosine(step, warmup=epochs * n // 10, total=epochs * n, peak=peak)
-
-        run = Run(model, AdamW(model.parameters()), TensorDataset(x, y), batch_size, seed, schedule)
-        curve = []
+    def fit(model, train, valid, epochs, batch_size, lr, warmup, max_norm, seed):
+        x, y = train
+        per_epoch = math.ceil(len(x) / batch_size)
+        optimizer = AdamW(model.parameters())
+        history = {"loss": [], "valid_loss": [], "accuracy": []}
         for epoch in range(epochs):
-            losses = run.train((epoch + 1) * n)
-            rows = [len(batch) for batch in run.order(epoch)]
-            curve.append(sum(a * b for a, b in zip(losses, rows, strict=True)) / len(x))
-        model.eval()
-        return model, curve
+            total = 0.0
+            set_rate(optimizer, warmup_cosine(epoch * per_epoch, epochs * per_epoch, warmup, lr))
+            for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+                rows = rows_of_step(step, len(x), batch_size, seed)
+                total += train_step(model, F.cross_entropy, optimizer, x[rows], y[rows], max_norm).item() * len(rows)
+            history["loss"].append(total / len(x))
+            history["valid_loss"].append(evaluate(model, F.cross_entropy, [valid]))
+            history["accuracy"].append(evaluate(model, accuracy, [valid]))
+        return history
+
+
+class ByOneLoop(Alternative):
+    """One loop over all steps; an epoch ends where the next step would begin another."""
+
+    exercise = "fit"
+
+    def fit(model, train, valid, epochs, batch_size, lr, warmup, max_norm, seed):
+        optimizer = AdamW(model.parameters(), weight_decay=0.01)
+        per_epoch = -(-len(train[0]) // batch_size)
+        history = dict(loss=[], valid_loss=[], accuracy=[])
+        seen = []
+        for step in range(epochs * per_epoch):
+            x, y = (part[rows_of_step(step, len(train[0]), batch_size, seed)] for part in train)
+            optimizer.param_groups[0]["lr"] = warmup_cosine(step, epochs * per_epoch, warmup, lr, floor=0.0)
+            seen += [train_step(model, nn.CrossEntropyLoss(), optimizer, x, y, max_norm).item()] * len(x)
+            if (step + 1) % per_epoch == 0:
+                history["loss"].append(float(np.mean(seen)))
+                for key, measure in (("valid_loss", F.cross_entropy), ("accuracy", accuracy)):
+                    history[key].append(evaluate(model, measure, zip(*(part.split(3) for part in valid), strict=True)))
+                seen = []
+        return history
 
 
 # --- side quests -----------------------------------------------------------------------------------------------------
 
 
-class NeverDivided(Mistake):
-    """You add up the gradients of the pieces' means without dividing: the step is too long by the number of pieces."""
+class NotDivided(Mistake):
+    """You add up the pieces' gradients and forget to divide: the sum of k means is k times too long."""
 
     exercise = "accumulated_step"
 
-    def accumulated_step(model, optimizer, pieces):
+    def accumulated_step(model, loss_fn, optimizer, pieces):
         model.train()
         optimizer.zero_grad()
-        total = 0.0
+        rows, total = sum(len(x) for x, _ in pieces), torch.zeros(())
         for x, y in pieces:
-            loss = F.cross_entropy(model(x), y)
+            loss = loss_fn(model(x), y)
             loss.backward()
-            total += loss.item()
+            total = total + loss.detach() * len(x) / rows
         optimizer.step()
         return total
 
 
-class PiecesWeighAlike(Mistake):
-    """You divide each piece's mean by the number of pieces, which is right for pieces of one size only. Divide sums by
-    the rows of all."""
+class DividedByPieces(Mistake):
+    """You divide by the number of pieces, which is right only if all have as many rows. Weight each by its share of
+    the rows."""
 
     exercise = "accumulated_step"
 
-    def accumulated_step(model, optimizer, pieces):
+    def accumulated_step(model, loss_fn, optimizer, pieces):
         model.train()
         optimizer.zero_grad()
-        total = 0.0
+        total = torch.zeros(())
         for x, y in pieces:
-            loss = F.cross_entropy(model(x), y) / len(pieces)
+            loss = loss_fn(model(x), y) / len(pieces)
             loss.backward()
-            total += loss.item()
+            total = total + loss.detach()
         optimizer.step()
         return total
 
 
-class LastPieceOnly(Mistake):
-    """You clear the gradients for each piece, so the step follows the last one. Clear them once, before the first."""
+class StepForEachPiece(Mistake):
+    """You make an update for each piece. Accumulate all gradients, then step once."""
 
     exercise = "accumulated_step"
 
-    def accumulated_step(model, optimizer, pieces):
-        model.train()
-        n_rows, total = sum(len(y) for _, y in pieces), 0.0
-        for x, y in pieces:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y, reduction="sum") / n_rows
-            loss.backward()
-            total += loss.item()
-        optimizer.step()
-        return total
+    def accumulated_step(model, loss_fn, optimizer, pieces):
+        rows = sum(len(x) for x, _ in pieces)
+        return sum(train_step(model, loss_fn, optimizer, x, y) * len(x) / rows for x, y in pieces)
 
 
-class MeanTimesShare(Alternative):
-    """Each piece's mean times its share of the rows."""
+class AllGraphsAtOnce(Mistake):
+    """You add up the losses and call `backward` once, so the graphs of all pieces are alive together and no memory is
+    saved. Call it for each piece."""
 
     exercise = "accumulated_step"
 
-    def accumulated_step(model, optimizer, pieces):
+    def accumulated_step(model, loss_fn, optimizer, pieces):
         model.train()
         optimizer.zero_grad()
-        n_rows, summed = sum(y.numel() for _, y in pieces), []
-        for x, y in pieces:
-            loss = F.cross_entropy(model(x), y) * (y.numel() / n_rows)
-            loss.backward()
-            summed.append(loss.detach())
+        rows = sum(len(x) for x, _ in pieces)
+        loss = sum(loss_fn(model(x), y) * len(x) / rows for x, y in pieces)
+        loss.backward()
         optimizer.step()
-        return float(sum(summed))
+        return loss.detach()
 
 
-class WeightsNotPutBack(Mistake):
-    """You leave the model as the test has left it, exploded. Put back a **copy** of its state: the tensors of
-    `state_dict()` itself change along."""
+class ScaledAfterwards(Alternative):
+    """Sums of losses, and gradients that are divided before the step."""
 
-    exercise = "range_test"
+    exercise = "accumulated_step"
 
-    def range_test(model, optimizer, batches, lrs):
-        before, mode = optimizer.state_dict(), model.training
-        losses = []
-        for lr, (x, y) in zip(lrs, batches, strict=False):
-            optimizer.lr = lr
-            losses.append(train_step(model, optimizer, x, y))
-            if not losses[-1] <= 4 * min(losses):
+    def accumulated_step(model, loss_fn, optimizer, pieces):
+        model.train()
+        optimizer.zero_grad()
+        losses, rows = [], 0
+        for x, y in pieces:
+            total = loss_fn(model(x), y) * len(y)
+            total.backward()
+            losses.append(total.detach())
+            rows += len(y)
+        for p in model.parameters():
+            p.grad /= rows
+        optimizer.step()
+        return torch.stack(losses).sum() / rows
+
+
+class LinearRates(Mistake):
+    """Your rates grow by equal differences. They grow by equal factors: low · (high / low)^(i / (n − 1))."""
+
+    exercise = "lr_range_test"
+
+    def lr_range_test(model, loss_fn, batches, low, high):
+        model = copy.deepcopy(model)
+        optimizer = SGD(model.parameters(), low)
+        rates, losses = [], []
+        for i, (x, y) in enumerate(batches):
+            rate = low + (high - low) * i / (len(batches) - 1)
+            set_rate(optimizer, rate)
+            loss = train_step(model, loss_fn, optimizer, x, y).item()
+            if not loss <= 4 * min(losses, default=math.inf) or math.isinf(loss):
                 break
-        optimizer.load_state_dict(before)
-        model.train(mode)
-        return losses
-
-
-class NanGoesOn(Mistake):
-    """You go on after NaN: a comparison with NaN is false, also `loss > 4 * min`. Ask `math.isfinite`, too."""
-
-    exercise = "range_test"
-
-    def range_test(model, optimizer, batches, lrs):
-        before, mode = copy.deepcopy((model.state_dict(), optimizer.state_dict())), model.training
-        losses = []
-        for lr, (x, y) in zip(lrs, batches, strict=False):
-            optimizer.lr = lr
-            losses.append(train_step(model, optimizer, x, y))
-            if losses[-1] > 4 * min(losses):
-                break
-        model.load_state_dict(before[0])
-        optimizer.load_state_dict(before[1])
-        model.train(mode)
-        return losses
-
-
-class ByIsFinite(Alternative):
-    """The smallest so far in a variable, and `math.isfinite`."""
-
-    exercise = "range_test"
-
-    def range_test(model, optimizer, batches, lrs):
-        saved = copy.deepcopy((model.state_dict(), optimizer.state_dict())), model.training
-        losses, smallest = [], math.inf
-        for rate, (x, y) in zip(list(lrs), batches, strict=False):
-            optimizer.lr = rate
-            loss = train_step(model, optimizer, x, y)
+            rates.append(rate)
             losses.append(loss)
-            smallest = min(smallest, loss)
-            if not math.isfinite(loss) or loss > 4 * smallest:
+        return rates, losses
+
+
+class NeverReachesHigh(Mistake):
+    """You divide by n, so the last rate stays below `high`. There are n − 1 steps from the first rate to the last."""
+
+    exercise = "lr_range_test"
+
+    def lr_range_test(model, loss_fn, batches, low, high):
+        model = copy.deepcopy(model)
+        optimizer = SGD(model.parameters(), low)
+        rates, losses = [], []
+        for i, (x, y) in enumerate(batches):
+            rate = low * (high / low) ** (i / len(batches))
+            set_rate(optimizer, rate)
+            loss = train_step(model, loss_fn, optimizer, x, y).item()
+            if not loss <= 4 * min(losses, default=math.inf) or math.isinf(loss):
                 break
-        model.load_state_dict(saved[0][0])
-        optimizer.load_state_dict(saved[0][1])
-        model.train(saved[1])
-        return losses
+            rates.append(rate)
+            losses.append(loss)
+        return rates, losses
 
 
-class StateNotCopied(Mistake):
-    """You keep `state_dict()` itself, whose tensors go on training with the model. Copy it: `copy.deepcopy`."""
+class NaNGoesOn(Mistake):
+    """A NaN does not end your run: every comparison with it is false. Ask for `math.isfinite`, or turn the comparison
+    round."""
+
+    exercise = "lr_range_test"
+
+    def lr_range_test(model, loss_fn, batches, low, high):
+        model = copy.deepcopy(model)
+        optimizer = SGD(model.parameters(), low)
+        rates, losses = [], []
+        for i, (x, y) in enumerate(batches):
+            rate = low * (high / low) ** (i / (len(batches) - 1))
+            set_rate(optimizer, rate)
+            loss = train_step(model, loss_fn, optimizer, x, y).item()
+            if loss > 4 * min(losses, default=math.inf) or math.isinf(loss):
+                break
+            rates.append(rate)
+            losses.append(loss)
+        return rates, losses
+
+
+class SpendsTheModel(Mistake):
+    """You train the model that you were given, and it ends where the loss exploded. Train a copy."""
+
+    exercise = "lr_range_test"
+
+    def lr_range_test(model, loss_fn, batches, low, high):
+        optimizer = SGD(model.parameters(), low)
+        rates, losses = [], []
+        for i, (x, y) in enumerate(batches):
+            rate = low * (high / low) ** (i / (len(batches) - 1))
+            set_rate(optimizer, rate)
+            loss = train_step(model, loss_fn, optimizer, x, y).item()
+            if not loss <= 4 * min(losses, default=math.inf) or math.isinf(loss):
+                break
+            rates.append(rate)
+            losses.append(loss)
+        return rates, losses
+
+
+class ByLogspace(Alternative):
+    """Rates from `torch.logspace`, updates by hand."""
+
+    exercise = "lr_range_test"
+
+    def lr_range_test(model, loss_fn, batches, low, high):
+        model = copy.deepcopy(model).train()
+        rates = torch.logspace(math.log10(low), math.log10(high), len(batches), dtype=torch.float64).tolist()
+        losses = []
+        for rate, (x, y) in zip(rates, batches, strict=True):
+            loss = loss_fn(model(x), y)
+            if not math.isfinite(loss.item()) or (losses and loss.item() > 4 * min(losses)):
+                break
+            losses.append(loss.item())
+            parameters = list(model.parameters())
+            with torch.no_grad():
+                for p, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                    p -= rate * g
+        return rates[: len(losses)], losses
+
+
+class BestIsNow(Mistake):
+    """You keep `model.state_dict()` without copying it: those are the weights themselves, and they go on changing.
+    `copy.deepcopy` it."""
 
     exercise = "early_stopping"
 
     class EarlyStopping(EarlyStopping):
         def update(self, loss, model):
-            if loss < self.best - self.min_delta:
-                self.best, self.state, self.waited = loss, model.state_dict(), 0
-            else:
-                self.waited += 1
-            return self.waited >= self.patience
+            stop = super().update(loss, model)
+            if loss == self.best:
+                self.state = model.state_dict()
+            return stop
 
 
-class NotInARow(Mistake):
-    """You count all losses that were no improvement. Begin at 0 again after each improvement."""
+class CountsAllBad(Mistake):
+    """You count all updates without improvement. After an improvement the count starts again."""
 
     exercise = "early_stopping"
 
     class EarlyStopping(EarlyStopping):
         def update(self, loss, model):
-            if loss < self.best - self.min_delta:
-                self.best, self.state = loss, copy.deepcopy(model.state_dict())
-            else:
-                self.waited += 1
+            waited = self.waited
+            super().update(loss, model)
+            self.waited = max(waited, waited + self.waited if loss == self.best else self.waited)
             return self.waited >= self.patience
 
 
 class OneTooPatient(Mistake):
-    """You wait once too often: stop when the count *reaches* `patience`."""
+    """You wait one update too long. Stop as soon as there were `patience` updates without improvement."""
 
     exercise = "early_stopping"
 
     class EarlyStopping(EarlyStopping):
         def update(self, loss, model):
-            return super().update(loss, model) and self.waited > self.patience
+            super().update(loss, model)
+            return self.waited > self.patience
 
 
-class MarginIgnored(Mistake):
-    """You take every smaller loss for an improvement. It must be smaller by more than `min_delta`."""
+class DeltaIgnored(Mistake):
+    """You take any smaller loss for an improvement. It must be smaller by more than `min_delta`."""
 
     exercise = "early_stopping"
 
     class EarlyStopping(EarlyStopping):
         def __init__(self, patience, min_delta=0.0):
-            super().__init__(patience, 0.0)
+            super().__init__(patience)
 
 
-class ClonedTensors(Alternative):
-    """Clones instead of a deep copy, and a history of losses."""
+class ByCloning(Alternative):
+    """A copy by cloning, and the number of the best update."""
 
     exercise = "early_stopping"
 
     class EarlyStopping:
         def __init__(self, patience, min_delta=0.0):
-            self.patience, self.min_delta, self.best, self.bad, self.kept = patience, min_delta, float("inf"), 0, None
+            self.patience, self.min_delta = patience, min_delta
+            self.best = float("inf")
+            self.now = self.best_at = 0
 
         def update(self, loss, model):
-            better = loss < self.best - self.min_delta
-            self.bad = 0 if better else self.bad + 1
-            if better:
-                self.best = loss
-                self.kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            return self.bad >= self.patience
+            self.now += 1
+            if self.best - loss > self.min_delta or (loss < self.best and math.isinf(self.best)):
+                self.best, self.best_at = loss, self.now
+                self.saved = {k: v.clone() for k, v in model.state_dict().items()}
+            return self.now - self.best_at >= self.patience
 
         def restore(self, model):
-            if not self.kept:
-                raise RuntimeError("nothing has been kept")
-            model.load_state_dict(self.kept)
-
-
-class NoFinally(Mistake):
-    """After an exception your generators stay where it left them. Put the states back in a `finally`."""
-
-    exercise = "seeded"
-
-    @contextmanager
-    def seeded(seed):
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
-        yield
-        random.setstate(before[0]), np.random.set_state(before[1]), torch.set_rng_state(before[2])
-
-
-class TorchAlone(Mistake):
-    """You seed torch alone. Python's `random` and NumPy have generators of their own."""
-
-    exercise = "seeded"
-
-    @contextmanager
-    def seeded(seed):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            yield
+            with torch.no_grad():
+                for name, value in model.state_dict().items():
+                    value.copy_(self.saved[name])
 
 
 class NotPutBack(Mistake):
-    """You seed and never put the old states back, so everything after the block repeats itself, too."""
+    """You seed and leave it at that: everything that comes after the block is predictable. Put the states back."""
 
     exercise = "seeded"
 
     @contextmanager
     def seeded(seed):
-        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
         yield
 
 
-class ByForkRng(Alternative):
-    """PyTorch's own for torch, and a class with two methods."""
+class TorchOnly(Mistake):
+    """You think of torch alone. NumPy and Python's `random` have global generators, too."""
+
+    exercise = "seeded"
+
+    @contextmanager
+    def seeded(seed):
+        state = torch.get_rng_state()
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_rng_state(state)
+
+
+class ErrorLosesTheState(Mistake):
+    """If the block raises, your states are not put back. Put them into `finally`."""
+
+    exercise = "seeded"
+
+    @contextmanager
+    def seeded(seed):
+        states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        yield
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
+
+class ByForkedState(Alternative):
+    """`torch.random.fork_rng` for torch's part, a class for the rest."""
 
     exercise = "seeded"
 
     class seeded:
         def __init__(self, seed):
-            self.seed, self.fork = seed, torch.random.fork_rng(devices=[])
+            self.seed = seed
 
         def __enter__(self):
-            self.states = random.getstate(), np.random.get_state()
+            self.fork = torch.random.fork_rng(devices=[])
             self.fork.__enter__()
-            random.seed(self.seed), np.random.seed(self.seed), torch.manual_seed(self.seed)
+            self.numpy, self.python = np.random.get_state(), random.getstate()
+            torch.manual_seed(self.seed)
+            np.random.seed(self.seed)
+            random.seed(self.seed)
 
-        def __exit__(self, *details):
-            self.fork.__exit__(*details)
-            random.setstate(self.states[0]), np.random.set_state(self.states[1])
-
-
-class StepsFromOne(Mistake):
-    """Your steps count from 1. They count from 0."""
-
-    exercise = "write_log"
-
-    def write_log(folder, curves):
-        from torch.utils.tensorboard import SummaryWriter
-
-        with SummaryWriter(folder) as writer:
-            for name, values in curves.items():
-                for step, value in enumerate(values, start=1):
-                    writer.add_scalar(name, value, step)
+        def __exit__(self, *error):
+            np.random.set_state(self.numpy)
+            random.setstate(self.python)
+            self.fork.__exit__(*error)
 
 
-class StepForgottenInTheLog(Mistake):
-    """You write all values at the same step, so the curve is a vertical line. Pass `global_step`."""
+class SampleOnly(Mistake):
+    """Your accumulator keeps 10,000 numbers for each name, chosen at random. Ask for all: `size_guidance={SCALARS:
+    0}`."""
 
-    exercise = "write_log"
+    exercise = "log_history"
 
-    def write_log(folder, curves):
-        from torch.utils.tensorboard import SummaryWriter
-
-        with SummaryWriter(folder) as writer:
-            for name, values in curves.items():
-                for value in values:
-                    writer.add_scalar(name, value, 0)
-
-
-class Thinned(Mistake):
-    """Your reader keeps a sample of 10,000 points. Say `size_guidance={"scalars": 0}`."""
-
-    exercise = "write_log"
-
-    def read_log(folder):
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator(str(folder))
-        events.Reload()
+    def read_history(folder):
+        events = EventAccumulator(str(folder)).Reload()
         return {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
-class FlushedAndClosed(Alternative):
-    """A writer that is closed by hand."""
+class NoSteps(Mistake):
+    """You write the numbers without their steps. Hand the step to `add_scalar`, from 0."""
 
-    exercise = "write_log"
+    exercise = "log_history"
 
-    def write_log(folder, curves):
-        import torch.utils.tensorboard
+    def log_history(folder, history):
+        with SummaryWriter(str(folder)) as writer:
+            for name, numbers in history.items():
+                for number in numbers:
+                    writer.add_scalar(name, number)
 
-        writer = torch.utils.tensorboard.SummaryWriter(log_dir=str(folder))
-        for tag in curves:
-            for i in range(len(curves[tag])):
-                writer.add_scalar(tag, curves[tag][i], global_step=i)
-        writer.flush()
+
+class FromOne(Mistake):
+    """You count the steps from 1. They count from 0."""
+
+    exercise = "log_history"
+
+    def log_history(folder, history):
+        with SummaryWriter(str(folder)) as writer:
+            for name, numbers in history.items():
+                for step, number in enumerate(numbers, 1):
+                    writer.add_scalar(name, number, step)
+
+
+class NamesFlattened(Mistake):
+    """You write all names as one group with `add_scalars`, which makes a run, a folder of its own, of each. Use
+    `add_scalar`."""
+
+    exercise = "log_history"
+
+    def log_history(folder, history):
+        with SummaryWriter(str(folder)) as writer:
+            for name, numbers in history.items():
+                for step, number in enumerate(numbers):
+                    writer.add_scalars("history", {name: number}, step)
+
+
+class ClosedByHand(Alternative):
+    """A writer that is closed by hand, and everything loaded."""
+
+    exercise = "log_history"
+
+    def log_history(folder, history):
+        writer = SummaryWriter(log_dir=folder)
+        for step in range(max(map(len, history.values()))):
+            for name, numbers in history.items():
+                if step < len(numbers):
+                    writer.add_scalar(tag=name, scalar_value=numbers[step], global_step=step)
         writer.close()
+
+    def read_history(folder):
+        reader = EventAccumulator(str(folder), {"scalars": 0})
+        reader.Reload()
+        found = {}
+        for tag in reader.Tags()["scalars"]:
+            found[tag] = [e.value for e in sorted(reader.Scalars(tag), key=lambda e: e.step)]
+        return found

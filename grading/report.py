@@ -124,11 +124,13 @@ class Report(_Model):
 def award(requirements: tuple[Requirement, ...], max_points: float) -> float:
     """Points earned: the share of value tests that pass; each failed guard withholds one value test's share.
 
-    A forbidden call withholds everything.
+    A forbidden call withholds everything. Where no value test was run, nothing is earned.
     """
     if any(r.evidence and r.evidence.stage == "forbidden" for r in requirements):
         return 0.0
     values = [r for r in requirements if not r.guard]
+    if not values:
+        return 0.0
     earned = sum(r.outcome is Outcome.PASSED for r in values)
     withheld = sum(r.guard and r.outcome is not Outcome.PASSED for r in requirements)
     return round(max_points * max(0, earned - withheld) / len(values), 2)

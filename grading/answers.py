@@ -6,25 +6,28 @@ other functions call the answer.
 """
 
 import ast
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType
 
+from grading.namespaces import Patch
 from grading.units import Unit, defined_names
 
 
 class Mistake:
-    """Base of a wrong answer that people give. The docstring says to the learner what is wrong and what helps."""
+    """Base of a wrong answer that people give. The docstring says to the learner what is wrong and what helps.
+
+    `module` is the module of a project that it stands in.
+    """
 
     exercise: str
+    module: str
 
 
 class Alternative:
     """Base of a right answer written another way: the checkers must give it full marks. The docstring says how."""
 
     exercise: str
+    module: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Answer:
     right: bool
     message: str
     defines: tuple[str, ...]
-    code: CodeType
+    patch: Patch
     extends: bool
     """Whether it is a class that extends the one it replaces, `class Value(Value)`; that one is the reference's."""
 
@@ -74,34 +77,21 @@ def _answer(node: ast.ClassDef, base: str, path: Path) -> Answer:
     if not message:
         raise AnswersError(f"{where}: the docstring is what a learner reads, and it is missing.")
     body = node.body[1:]
-    exercise = next((_text(s) for s in body if _assigns(s, "exercise")), None)
+    exercise, module = (_said(body, name) for name in ("exercise", "module"))
     if exercise is None:
         raise AnswersError(f'{where}: say which exercise it answers, as `exercise = "softmax"`.')
-    body = [s for s in body if not _assigns(s, "exercise")]
+    body = [s for s in body if not (_assigns(s, "exercise") or _assigns(s, "module"))]
     if not defined_names(body):
         raise AnswersError(f"{where}: it defines nothing that could replace an answer.")
     code = compile(ast.Module(body=body, type_ignores=[]), str(path), "exec")
     extends = any(isinstance(s, ast.ClassDef) and s.name in map(ast.unparse, s.bases) for s in body)
     right, words = base == "Alternative", " ".join(message.split())
-    return Answer(node.name, exercise, right, words, tuple(defined_names(body)), code, extends)
+    return Answer(node.name, exercise, right, words, tuple(defined_names(body)), Patch(code, module), extends)
 
 
 def _assigns(statement: ast.stmt, name: str) -> bool:
     return isinstance(statement, ast.Assign) and [ast.unparse(t) for t in statement.targets] == [name]
 
 
-def _text(statement: ast.Assign) -> str:
-    return ast.literal_eval(statement.value)
-
-
-@contextmanager
-def replaced(namespace: dict, code: CodeType) -> Iterator[None]:
-    """Execute `code` in `namespace`, and put every name back afterwards."""
-    before = dict(namespace)
-    try:
-        exec(code, namespace)
-        yield
-    finally:
-        for name in namespace.keys() - before.keys():
-            del namespace[name]
-        namespace.update(before)
+def _said(body: list[ast.stmt], name: str) -> str | None:
+    return next((ast.literal_eval(s.value) for s in body if _assigns(s, name)), None)

@@ -37,6 +37,8 @@ def render(unit: Unit) -> dict[Path, str]:
     nodes = _nodes(unit)
     if unit.kind == "theory":
         return {unit.notebook: _text(_notebook(unit, nodes))}
+    if unit.kind == "project":
+        return {unit.notebook: _text(_released(_source(unit, nodes)))}
     starter = _released(_source(unit, nodes))
     for cell in starter.cells:
         if cell.cell_type == "code":

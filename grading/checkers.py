@@ -36,6 +36,8 @@ class Checker:
     forbidden: tuple[str, ...]
     """The operations that its tests `forbid`."""
     digest: str
+    modules: tuple[str, ...] = ()
+    """Of a project: those that the learner writes for this milestone."""
 
 
 class CheckerError(ValueError):
@@ -91,6 +93,7 @@ def _checker(node: ast.ClassDef, path: Path) -> Checker:
         tests=tests,
         forbidden=_forbidden(node),
         digest=_digest(node),
+        modules=tuple(facts.get("modules", ())),
     )
 
 

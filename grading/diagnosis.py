@@ -16,6 +16,7 @@ import torch
 
 from grading.comparison import as_tensor, compare, pairs
 from grading.exercise import ForbiddenCall
+from grading.namespaces import Package, full_name, owns
 from grading.report import Evidence, Outcome
 
 Frames = list[tuple[FrameType, int]]
@@ -85,18 +86,26 @@ def _absent(error: BaseException, frames: Frames, namespace: dict[str, Any]) -> 
     last, _ = frames[-1]
     if isinstance(error, Undefined):
         name = error.args[0]
-        message = f"`{name}` is not defined here: write and run its cell, mend it if it raises"
+        message = f"`{name}` is not defined here: {_remedy(namespace)}"
         return Outcome.FAILED, Evidence(stage="undefined", message=message), name
-    if last.f_globals is not namespace:
+    if not owns(namespace, last):
         return None
     if isinstance(error, NotImplementedError):
-        name = last.f_code.co_qualname.split(".")[0]
-        return Outcome.NOT_ATTEMPTED, Evidence(stage="not_attempted", message=f"`{name}` is not written yet"), name
+        name = full_name(namespace, last)
+        blamed = name.split(".")[0]  # the exercise's function or class, or a project's module
+        said = name if isinstance(namespace, Package) else blamed
+        return Outcome.NOT_ATTEMPTED, Evidence(stage="not_attempted", message=f"`{said}` is not written yet"), blamed
     if isinstance(error, NameError) and error.name:
         message = f"your code uses `{error.name}`, which is not defined"
         evidence = Evidence(stage="undefined", message=message, line=_learner_line(frames, namespace))
         return Outcome.RAISED, evidence, error.name
     return None
+
+
+def _remedy(namespace: dict[str, Any]) -> str:
+    if isinstance(namespace, Package):
+        return "the module could not be imported"
+    return "write and run its cell, mend it if it raises"
 
 
 def _explain(error: BaseException, learner_line: str | None) -> Evidence:
@@ -126,10 +135,12 @@ def _compared_values(comparison: dict[str, Any]) -> tuple[Any, ...]:
 def _learner_line(frames: list[tuple[FrameType, int]], namespace: dict[str, Any]) -> str | None:
     """The innermost line of the learner's own code, with the function it stands in."""
     for frame, lineno in reversed(frames):
-        if frame.f_globals is namespace:
+        if owns(namespace, frame):
             code = frame.f_code
             source = linecache.getline(code.co_filename, lineno).strip()
-            place = f"{code.co_qualname}, line {lineno - code.co_firstlineno + 1}"
+            # In a file one looks for the line of the file, in a cell for that of the function.
+            line = lineno if isinstance(namespace, Package) else lineno - code.co_firstlineno + 1
+            place = f"{full_name(namespace, frame)}, line {line}"
             return f"{place}: {source}" if source else place
     return None
 

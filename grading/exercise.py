@@ -27,6 +27,8 @@ class Exercise:
     side_quest: ClassVar[bool] = False
     """Points are XP only, outside the lab's 20."""
     skills: ClassVar[tuple[str, ...]] = ()
+    modules: ClassVar[tuple[str, ...]] = ()
+    """Of a project's milestone: the modules that the learner writes for it."""
     hints: ClassVar[tuple[str, ...]] = ()
     """Three, from a question to nearly the answer."""
 

@@ -1,4 +1,4 @@
-"""A fresh run: a notebook executed and checked in a child process, with limits on its time and memory.
+"""A fresh run: a notebook, or a project, executed and checked in a child process with limits on time and memory.
 
 The child reports each step. If it dies, the parent knows at which cell or exercise, and starts another child without
 it: one endless loop costs its own exercise and nothing else.
@@ -20,6 +20,7 @@ from grading import processes
 from grading.checkers import checkers
 from grading.fresh_child import SETTING, Job, main, with_settings
 from grading.learner_notebook import NotebookCell, NotebookError, missing_cells, read_notebook
+from grading.projects import ModuleFile, missing_modules, module_files
 from grading.report import Context, Evidence, ExerciseReport, Report
 from grading.units import Unit
 
@@ -86,19 +87,20 @@ def run_fresh(
 ) -> Report:
     """Execute `notebook` from the top in a child process and check it, or `only` one exercise.
 
-    `seed` is chosen anew unless given; `demos=False` leaves demonstration cells out; the exercises in `first` are
-    checked before the others. `on_step` is told in words what is under way, `on_exercise` each result as it comes;
-    `on_wait` is called while there is nothing to tell. What they raise ends the run. Raises `NotebookError` for a
-    notebook that cannot be read, `LookupError` for an unknown exercise.
+    Of a project, `notebook` is its folder or a file in it: all modules are imported. `seed` is chosen anew unless
+    given; `demos=False` leaves demonstration cells out; the exercises in `first` are checked before the others.
+    `on_step` is told in words what is under way, `on_exercise` each result as it comes; `on_wait` is called while there
+    is nothing to tell. What they raise ends the run. Raises `NotebookError` for a notebook that cannot be read,
+    `ProjectError` for a folder without the package, `LookupError` for an unknown exercise.
     """
     start = time.perf_counter()
     limits = limits or Limits()
     listener = _Listener(on_step or _ignore, on_exercise or _ignore, on_wait or _ignore)
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
-    cells = read_notebook(notebook)
+    folder = notebook.resolve() if notebook.is_dir() else notebook.resolve().parent
     names = _names(unit, only)
-    run = _Run(problems=_missing(unit, cells, only))
-    to_run = [c for c in cells if not c.check and (demos or not c.demo)]
+    to_run, problems = _modules(unit, folder, only) if unit.kind == "project" else _cells(unit, notebook, only, demos)
+    run = _Run(problems=problems)
     while not run.finished:
         with tempfile.TemporaryDirectory(prefix="solo-") as scratch:
             job = Job(
@@ -106,7 +108,7 @@ def run_fresh(
                 cells=tuple(c for c in to_run if c.index not in run.skipped_cells),
                 exercises=tuple(n for n in sorted(names, key=lambda n: n not in first) if n not in run.done),
                 seed=seed,
-                folder=str(notebook.resolve().parent),
+                folder=str(folder),
                 scratch=scratch,
                 dead=run.dead,
                 broken=run.broken,
@@ -136,15 +138,23 @@ def _names(unit: Unit, only: str | None) -> list[str]:
     return [only]
 
 
-def _missing(unit: Unit, cells: list[NotebookCell], only: str | None) -> list[str]:
+def _cells(unit: Unit, notebook: Path, only: str | None, demos: bool) -> tuple[list[NotebookCell], list[str]]:
+    """The cells to run, and a sentence for each that is missing."""
     from grading.source import read_source
 
+    cells = read_notebook(notebook)
     expected = {c.names[0]: c.name for c in read_source(unit.source) if c.kind == "solution" and only in {None, c.name}}
-    return [
+    problems = [
         f"the notebook has no cell for `{grade_id}` any more: "
         f"`solo reset {unit.id} --exercise {expected[grade_id]}` restores it"
         for grade_id in missing_cells(cells, expected)
     ]
+    return [c for c in cells if not c.check and (demos or not c.demo)], problems
+
+
+def _modules(unit: Unit, folder: Path, only: str | None) -> tuple[list[ModuleFile], list[str]]:
+    """The modules to import, and a sentence for each that is missing."""
+    return module_files(unit, folder), missing_modules(unit, folder, only)
 
 
 def _one_child(unit: Unit, job: Job, run: _Run, limits: Limits, listener: _Listener) -> None:

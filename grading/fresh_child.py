@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from grading.files import reason
 from grading.learner_notebook import NotebookCell, new_module, run_cells
 from grading.processes import MARK
+from grading.projects import ModuleFile, load
 from grading.report import Evidence
-from grading.units import all_units
+from grading.units import all_units, find
 
 FILE_SIZE = 256 * 2**20
 
@@ -35,11 +37,12 @@ class Job:
     """One child's work."""
 
     unit: str
-    cells: tuple[NotebookCell, ...]
+    cells: tuple[NotebookCell | ModuleFile, ...]
+    """What to execute: a notebook's cells, or a project's modules."""
     exercises: tuple[str, ...]
     seed: int
     folder: str
-    """Where the notebook is: the working directory, as in Jupyter."""
+    """Where the notebook or the project is: the working directory, as in Jupyter."""
     scratch: str
     """An empty folder of the run's own; the parent removes it, however the child ends."""
     dead: dict[str, Evidence] = field(default_factory=dict)
@@ -53,13 +56,16 @@ def main(pipe: Connection, job: Job) -> None:
     """Run `job`, report over `pipe`, and leave at once: no thread or `atexit` of the learner's keeps the process."""
     quiet(Path(job.folder))
     os.environ[MARK] = job.scratch
-    try:
-        module = new_module(Path(job.scratch), list(job.cells))
-    except OSError as error:
-        pipe.send(("unable", f"The fresh run could not start: {job.scratch} cannot be written ({reason(error)})."))
-        return
-    broken = _run_notebook(pipe, job, module)
-    _check(pipe, job, module, broken)
+    if find(job.unit).kind == "project":
+        namespace, broken = _import_project(pipe, job)
+    else:
+        try:
+            module = new_module(Path(job.scratch), list(job.cells))
+        except OSError as error:
+            pipe.send(("unable", f"The fresh run could not start: {job.scratch} cannot be written ({reason(error)})."))
+            return
+        namespace, broken = module.__dict__, _run_notebook(pipe, job, module)
+    _check(pipe, job, namespace, broken)
     pipe.send(("finished",))
     pipe.close()
     os._exit(0)
@@ -88,6 +94,18 @@ def quiet(folder: Path) -> None:
 def _run_notebook(pipe: Connection, job: Job, module: ModuleType) -> dict[str, str]:
     """Execute the cells; why a name is not defined, by name."""
     errors = run_cells(job.cells, module, lambda cell: pipe.send(("cell", cell.index, cell.label)))
+    return _broken(pipe, job, errors)
+
+
+def _import_project(pipe: Connection, job: Job) -> tuple[dict[str, Any], dict[str, str]]:
+    """Import the modules; the package, and why a module is not there, by name."""
+    unit, folder = find(job.unit), Path(job.folder)
+    package, errors = load(unit, folder, job.cells, lambda file: pipe.send(("cell", file.index, file.label)))
+    return package, _broken(pipe, job, errors)
+
+
+def _broken(pipe: Connection, job: Job, errors: dict[int, str]) -> dict[str, str]:
+    """Tell of what raised, by index; why a name is not defined, by name."""
     broken = dict(job.broken)
     for cell in job.cells:
         if cell.index in errors:
@@ -96,14 +114,13 @@ def _run_notebook(pipe: Connection, job: Job, module: ModuleType) -> dict[str, s
     return broken
 
 
-def _check(pipe: Connection, job: Job, module: ModuleType, broken: dict[str, str]) -> None:
+def _check(pipe: Connection, job: Job, namespace: dict[str, Any], broken: dict[str, str]) -> None:
     from grading.runner import Session
-    from grading.units import find
 
     os.chdir(job.folder)  # a cell may have gone elsewhere, and deleted that folder
     session = Session(
         find(job.unit),
-        module.__dict__,
+        namespace,
         seed=job.seed,
         find_causes=job.find_causes,
         broken=broken,

@@ -58,7 +58,7 @@ def read_notebook(path: Path) -> list[NotebookCell]:
         notebook = nbformat.read(path, as_version=4)
     except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError, RecursionError) as error:
         raise NotebookError(
-            f"{path} is not a notebook that can be read ({_short(error)}). "
+            f"{path} is not a notebook that can be read ({short(error)}). "
             "Restore it from a backup, or start over with `solo reset`."
         ) from None
     return [_cell(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
@@ -104,7 +104,7 @@ def run_cells(
         if _is_unwritten(error, module, missing):
             missing.update(cell.defines())
         else:
-            errors[cell.index] = f"{type(error).__name__}: {_short(error)}"
+            errors[cell.index] = f"{type(error).__name__}: {short(error)}"
     return errors
 
 
@@ -157,7 +157,8 @@ def define(module: ModuleType) -> None:
     run_cells([NotebookCell(**cell) for cell in cells], module)
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
+    """The first line of an error's message, if that is not too long."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}…"

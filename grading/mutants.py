@@ -1,4 +1,4 @@
-"""Mutants: each solution cell with one small change, which its checkers should notice.
+"""Mutants: what a learner writes, solved, with one small change that its checkers should notice.
 
 They are made from the syntax tree alone. A mutant that compiles to what the original or another mutant compiles to is
 left out: nobody can tell them apart.
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import CodeType
 
 from grading.mutant_changes import changes
-from grading.source import read_source
+from grading.projects import is_test
+from grading.reference import parts
 from grading.units import Unit
 
 NOT_ENTERED = (ast.Raise, ast.JoinedStr)
@@ -23,7 +24,7 @@ NOT_RUN = {"annotation", "returns", "type_params", "decorator_list"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """One exercise's solution cell with one change in it."""
+    """A solution cell, or a definition in a project's `module`, with one change in it."""
 
     exercise: str
     function: str
@@ -33,15 +34,20 @@ class Mutant:
     diff: str
     """The changed lines, before and after, in the form that `ast.unparse` gives them."""
     code: str
+    module: str | None = None
 
 
 def mutants(unit: Unit) -> tuple[Mutant, ...]:
-    """Every mutant of every solution cell of `unit`, in the order of the source."""
-    return tuple(m for c in read_source(unit.source) if c.kind == "solution" for m in mutate(c.name, c.text))
+    """Every mutant of what the learner writes in `unit`, in order.
+
+    The learner's own tests are left out: a test that is a little weaker is no mistake.
+    """
+    written = [part for part in parts(unit) if not is_test(part.module)]
+    return tuple(mutant for part in written for mutant in mutate(part.exercise, part.text, part.module))
 
 
-def mutate(exercise: str, code: str) -> Iterator[Mutant]:
-    """Every mutant of one cell."""
+def mutate(exercise: str, code: str, module: str | None = None) -> Iterator[Mutant]:
+    """Every mutant of one cell or definition."""
     tree = ast.parse(code)
     original = ast.unparse(tree)
     seen = {_fingerprint(original)}
@@ -50,7 +56,7 @@ def mutate(exercise: str, code: str) -> Iterator[Mutant]:
             fingerprint = _fingerprint(changed)
             if fingerprint is not None and fingerprint not in seen:
                 seen.add(fingerprint)
-                yield Mutant(exercise, site.function, site.line, _diff(original, changed), changed)
+                yield Mutant(exercise, site.function, site.line, _diff(original, changed), changed, module)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Score:
 
 def chosen_mutants(unit: Unit, exercise: str | None = None) -> tuple[Mutant, ...]:
     """The mutants of `unit`, or of one exercise. Raises `MutationError` if there are none."""
-    every = mutants(unit) if unit.kind == "lab" else ()
+    every = mutants(unit) if unit.kind in {"lab", "project"} else ()
     chosen = tuple(m for m in every if exercise in {None, m.exercise})
     if not chosen:
         known = ", ".join(dict.fromkeys(m.exercise for m in every))

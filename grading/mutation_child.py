@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 import psutil
 
-from grading.answers import replaced
 from grading.checkers import checker
 from grading.fresh_child import quiet
 from grading.mutants import Mutant
+from grading.namespaces import Patch, replaced
 from grading.processes import MARK
 from grading.proof import solution_namespace
 from grading.units import Unit
@@ -134,7 +134,8 @@ class _Bench:
         memory = psutil.Process().memory_info().vms + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         survives = False
-        with suppress(BaseException), replaced(self.namespace, compile(mutant.code, "<mutant>", "exec")):
+        patch = Patch(compile(mutant.code, "<mutant>", "exec"), mutant.module)
+        with suppress(BaseException), replaced(self.namespace, patch):
             survives = self._survives(mutant.exercise)
         pipe.send_bytes(SURVIVED if survives else b"")
         os._exit(0)

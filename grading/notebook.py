@@ -110,19 +110,29 @@ class Desk:
         is recorded then.
         """
         from grading import card
-        from grading.runner import new_seed, run
 
-        context: Context = "autograde" if self._graded else "live"
-        # A learner's own check repeats the same numbers, so that they can be followed; a grading run chooses new ones.
-        seed = new_seed() if self._graded else 0
-        namespace = self.namespace if wrong_on_purpose is None else self._with(name, wrong_on_purpose)
-        report = run(self.unit, namespace, name, seed=seed, context=context, find_causes=not self._graded)
+        report = self._report(name, wrong_on_purpose)
         footer = self._record(report) if wrong_on_purpose is None else _rehearsal(report[name])
         exercise = report[name]
         score = Score(exercise, footer, worth=0.0 if self._graded and exercise.side_quest else None)
         if not _in_kernel():
             print(card.text(exercise, footer))
         return score
+
+    def _report(self, name: str, wrong_on_purpose: object) -> "Report":
+        """A lab's exercise is judged in the live kernel; a project's milestone afresh, from the files as they are."""
+        from grading.runner import new_seed, run
+
+        # A learner's own check repeats the same numbers, so that they can be followed; a grading run chooses new ones.
+        seed = new_seed() if self._graded else 0
+        if self.unit.kind == "project":
+            from grading.fresh import run_fresh
+
+            context: Context = "autograde" if self._graded else "fresh"
+            return run_fresh(self.unit, Path.cwd(), name, seed=seed, context=context, find_causes=not self._graded)
+        context = "autograde" if self._graded else "live"
+        namespace = self.namespace if wrong_on_purpose is None else self._with(name, wrong_on_purpose)
+        return run(self.unit, namespace, name, seed=seed, context=context, find_causes=not self._graded)
 
     def hint(self, name: str) -> Message:
         """The next of the exercise's hints. They cost nothing."""
@@ -140,7 +150,7 @@ class Desk:
         """The answer, after the third hint. It is recorded, opens the way, and earns nothing."""
         from grading import progress
         from grading.checkers import checker
-        from grading.source import solution_code
+        from grading.reference import solution_code
 
         hints = checker(self.unit, name).hints
         if progress.hints_given(self.unit.id, name) < len(hints):
@@ -170,17 +180,20 @@ class Desk:
     def _unwritten(self, error: Exception, tb: Any) -> str | None:
         """The stub that raised `error`, or the exercise whose cell has left no name behind."""
         frame = list(walk_tb(tb))[-1][0]
-        if frame.f_globals is not self.namespace:
+        if frame.f_globals is not self.namespace and not self._in_project(frame.f_code.co_filename):
             return None
         if isinstance(error, NotImplementedError):
             return frame.f_code.co_qualname if frame.f_code.co_name != "<module>" else None
-        from grading.source import exercise_of
+        from grading.reference import exercise_of
 
         return error.name if error.name in exercise_of(self.unit) else None
 
+    def _in_project(self, file: str) -> bool:
+        return self.unit.kind == "project" and Path(file).is_relative_to(Path.cwd())
+
     def _with(self, exercise: str, answer: object) -> dict[str, Any]:
         """The namespace with `answer` under the name that the exercise's cell defines first."""
-        from grading.source import exercise_of
+        from grading.reference import exercise_of
 
         defined = next((n for n, owner in exercise_of(self.unit).items() if owner == exercise), exercise)
         return {**self.namespace, defined: answer}
@@ -197,15 +210,15 @@ class Desk:
             progress.record(report)
         except progress.ProgressError as error:
             return f"Not recorded: {error}"
-        told = list(progress.notices())
-        if report.exercises[0].passed:
+        told = [*report.problems, *progress.notices()]
+        if report.context == "live" and report.exercises[0].passed:
             told.append(f"Passed here; `solo check {self.unit.id}` confirms it in a fresh process.")
         return " ".join(told)
 
     @property
     def _counts(self) -> bool:
         """Whether this is the learner's copy: in the unit's own folder stand only the starter and the solution."""
-        return not self._graded and Path.cwd() != self.unit.folder
+        return not self._graded and not Path.cwd().is_relative_to(self.unit.folder)
 
     @property
     def _graded(self) -> bool:

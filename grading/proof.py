@@ -5,7 +5,7 @@ Everything runs in a child process over the namespace of the solution, as `run_f
 
 import multiprocessing
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from grading.answers import Answer, answers, replaced
+from grading.answers import Answer, answers
 from grading.causes import choose
 from grading.checkers import Checker, checkers
 from grading.fresh import start_child
+from grading.namespaces import replaced, replaced_values
+from grading.projects import is_test
+from grading.reference import Part, parts
 from grading.report import award
 from grading.units import Unit, find
 
@@ -88,9 +91,15 @@ def _child(pipe: Connection, unit_id: str, seeds: tuple[int, ...], scratch: str)
 
 
 def solution_namespace(unit: Unit, scratch: Path) -> dict[str, Any]:
-    """What the solution notebook of `unit` defines. Raises `RuntimeError` if one of its cells does."""
+    """What the solution of `unit` defines. Raises `RuntimeError` if one of its cells does, or a module."""
     from grading.learner_notebook import new_module, read_notebook, run_cells
+    from grading.projects import load, module_files
 
+    if unit.kind == "project":
+        package, errors = load(unit, unit.solution, module_files(unit, unit.solution))
+        if errors:
+            raise RuntimeError(f"modules of the solution raise: {errors}")
+        return package
     cells = [c for c in read_notebook(unit.solution) if not c.check and not c.demo]
     module = new_module(scratch, cells)
     if errors := run_cells(cells, module):
@@ -99,19 +108,12 @@ def solution_namespace(unit: Unit, scratch: Path) -> dict[str, Any]:
 
 
 def _trials(unit: Unit, namespace: dict[str, Any], seeds: tuple[int, ...]) -> Iterator[Trial]:
-    from grading.lazy import lazy_answers
-    from grading.source import read_source
-
-    names = {c.name: c.names for c in read_source(unit.source) if c.kind == "solution"}
     for checker in checkers(unit):
         bench = _Bench(unit, namespace, checker)
         for seed in seeds:
             yield bench.trial("reference", "solution", seed, bench.test(seed))
             yield from bench.known_answers(seed)
-        reference = {name: namespace[name] for name in names[checker.name]}
-        for label, lazy in lazy_answers(reference, checker.forbidden):
-            with _replaced_values(namespace, lazy):
-                yield bench.trial("lazy", label, seeds[0], bench.test(seeds[0]))
+        yield from bench.lazy_answers(seeds[0])
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,26 @@ class _Bench:
                 cause = choose(mistakes, result.fast_signatures)
                 yield self.trial("mistake", answer.name, seed, result, cause.mistake if cause else None)
 
+    def lazy_answers(self, seed: int) -> Iterator[Trial]:
+        """All that the learner writes for the exercise, made lazy at once."""
+        written = [part for part in parts(self.unit) if part.exercise == self.checker.name]
+        for variants in zip(*map(self._lazy_variants, written), strict=False):
+            with ExitStack() as stack:
+                for part, (_, values) in zip(written, variants, strict=True):
+                    stack.enter_context(replaced_values(self.namespace, part.module, values))
+                yield self.trial("lazy", variants[0][0], seed, self.test(seed))
+
+    def _lazy_variants(self, part: Part) -> list[tuple[str, dict[str, Any]]]:
+        from grading.lazy import lazy_answers
+
+        scope = vars(self.namespace[part.module]) if part.module else self.namespace
+        variants = list(lazy_answers({name: scope[name] for name in part.names}, self.checker.forbidden))
+        # A test returns nothing: all that could make one lazy is to do nothing.
+        return variants[:1] if is_test(part.module) else variants
+
     def answered(self, answer: Answer, seed: int) -> "Result":
         """The tests over a known answer; a mistake's slow tests only if the fast ones did not reject it."""
-        with replaced(self.namespace, answer.code):
+        with replaced(self.namespace, answer.patch):
             if not answer.right:
                 result = self.test(seed, fast_only=True)
                 if not result.passed:
@@ -162,13 +181,3 @@ class _Bench:
             stages=tuple(dict.fromkeys(e.stage for e in failed)),
             says=failed[0].message if failed else "",
         )
-
-
-@contextmanager
-def _replaced_values(namespace: dict[str, Any], values: dict[str, Any]) -> Iterator[None]:
-    before = {name: namespace[name] for name in values}
-    namespace.update(values)
-    try:
-        yield
-    finally:
-        namespace.update(before)

@@ -9,6 +9,7 @@ import pytest
 
 from grading import card, progress, units
 from grading.fresh import NotebookError, run_fresh
+from grading.projects import ProjectError
 from grading.report import Outcome, Report
 from grading.units import Unit
 
@@ -56,7 +57,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def _unit_of(path: Path) -> Unit | None:
-    return next((unit for unit in units.labs() if unit.checkers == path), None)
+    return next((unit for unit in units.all_units() if unit.kind in {"lab", "project"} and unit.checkers == path), None)
 
 
 def _is_of(exercise: str, item: pytest.Function, unit: Unit) -> bool:
@@ -69,10 +70,10 @@ def _report(config: pytest.Config, unit: Unit) -> Report:
     reports = config.stash[REPORTS]
     if unit.id not in reports:
         against = config.getoption("against")
-        known = {"solution": unit.solution, "starter": unit.notebook, "workspace": unit.workspace_notebook}
+        known = {"solution": unit.solution, "starter": unit.starter, "workspace": unit.workspace_notebook}
         try:
             reports[unit.id] = run_fresh(unit, known.get(against) or Path(against).resolve())
-        except NotebookError as error:
+        except (NotebookError, ProjectError) as error:
             pytest.exit(str(error), returncode=2)
         if config.getoption("record") and against not in {"solution", "starter"}:
             progress.record(reports[unit.id])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from grading.answers import answers
 from grading.checkers import checkers
+from grading.projects import module_path
 from grading.quizzes import bank
 from grading.source import Cell, SourceError, read_source
 from grading.units import Unit
@@ -65,11 +66,28 @@ def _pitfalls(unit: Unit, cells: tuple[Cell, ...]) -> Iterator[str]:
 
 
 def _answers(unit: Unit, cells: tuple[Cell, ...]) -> Iterator[str]:
-    known = {checker.name for checker in checkers(unit)}
+    known = {checker.name: checker.modules for checker in checkers(unit)}
     for answer in answers(unit):
+        where = f"{unit.folder.name}/{unit.answers.name}"
         if answer.exercise not in known:
-            where = f"{unit.folder.name}/{unit.answers.name}"
             yield f"{where}: {answer.name} answers `{answer.exercise}`, and there is no such exercise."
+        elif answer.patch.module not in (known[answer.exercise] or (None,)):
+            yield f"{where}: {answer.name} stands in module {answer.patch.module!r}, which `{answer.exercise}` has not."
+
+
+def _milestones(unit: Unit, cells: tuple[Cell, ...]) -> Iterator[str]:
+    """Every milestone has one check cell and modules of its own, which the solution has."""
+    checked = Counter(c.name for c in cells if c.kind == "check")
+    owners = Counter(module for checker in checkers(unit) for module in checker.modules)
+    for name in dict.fromkeys((*checked, *(c.name for c in checkers(unit)))):
+        if checked[name] != 1 or name not in {c.name for c in checkers(unit)}:
+            yield f"{_file(unit)}: the milestone `{name}` needs a checker class and one check cell."
+    for module, times in owners.items():
+        if times > 1 or not (unit.solution / module_path(unit, module)).exists():
+            yield f"{_file(unit)}: the module `{module}` must be in the solution, and belong to one milestone."
+    for cell in cells:
+        if cell.kind == "solution":
+            yield f"{_file(unit)}, cell {cell.index}: solutions stand in the package, not in the notebook."
 
 
 def _no_exercises(unit: Unit, cells: tuple[Cell, ...]) -> Iterator[str]:
@@ -96,6 +114,7 @@ def _file(unit: Unit) -> str:
 
 RULES = {
     "lab": (_names, _exercises, _hints, _pitfalls, _answers),
+    "project": (_milestones, _hints, _answers),
     "quiz": (_names, _exercises, _answers, _bank),
     "theory": (_no_exercises,),
 }

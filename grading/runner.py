@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ import pytest
 import torch
 
 from grading import causes
-from grading.answers import Answer, replaced
+from grading.answers import Answer
 from grading.checkers import Checker, checkers
 from grading.diagnosis import Signature
+from grading.namespaces import Patch, replaced
 from grading.pytest_plugin import CheckPlugin, Collected
+from grading.reference import exercise_of, sources
 from grading.report import (
     Cause,
     Context,
@@ -33,7 +35,6 @@ from grading.report import (
     overall,
 )
 from grading.silence import silence
-from grading.source import exercise_of, solution_code
 from grading.units import PACKAGE, Unit, content_root, defined_names
 
 PYTEST_ARGUMENTS = (
@@ -171,7 +172,7 @@ class Session:
 
     def _with_references(self, checker: Checker, names: tuple[str, ...]) -> Result:
         """Test with the reference in place of `names`, as far as the unit ships them."""
-        carried = tuple(n for n in names if self._reference(n) is not None)
+        carried = tuple(n for n in names if self._reference(n))
         with self._references(carried):
             return self.tested(checker.name, carried)
 
@@ -179,20 +180,22 @@ class Session:
     def _references(self, names: Iterable[str]) -> Iterator[None]:
         with ExitStack() as stack:
             for name in names:
-                code = compile(self._reference(name), f"<reference {name}>", "exec")
-                stack.enter_context(replaced(self.namespace, code))
+                for module, text in self._reference(name).items():
+                    code = compile(text, f"<reference {name}>", "exec")
+                    stack.enter_context(replaced(self.namespace, Patch(code, module)))
             yield
 
     @contextmanager
-    def _reference_parts(self, exercise: str, names: tuple[str, ...]) -> Iterator[None]:
-        """The reference's definitions of `names` in place of the learner's; of those alone."""
-        tree = ast.parse(self._reference(exercise) or "")
-        tree.body = [part for part in tree.body if set(defined_names([part])) & set(names)]
-        with replaced(self.namespace, compile(tree, f"<reference {exercise}>", "exec")):
+    def _reference_parts(self, exercise: str, mistake: Answer) -> Iterator[None]:
+        """The reference's definitions in place of those of the learner's that `mistake` is about; of those alone."""
+        tree = ast.parse(self._reference(exercise)[mistake.patch.module])
+        tree.body = [part for part in tree.body if set(defined_names([part])) & set(mistake.defines)]
+        code = compile(tree, f"<reference {exercise}>", "exec")
+        with replaced(self.namespace, Patch(code, mistake.patch.module)):
             yield
 
-    def _reference(self, name: str) -> str | None:
-        return solution_code(self.unit, name)
+    def _reference(self, name: str) -> dict[str | None, str]:
+        return sources(self.unit, name)
 
     def tested(self, name: str, carried: tuple[str, ...] = (), fast_only: bool = False) -> Result:
         """The tests of one exercise over the namespace as it is, without regard to what it needs."""
@@ -251,19 +254,24 @@ class Session:
         if not result.fast_signatures or any(r.outcome in NOT_TRIED for r in result.requirements):
             return None
 
-        @cache
-        def at_fault(names: tuple[str, ...]) -> bool:
-            """Whether the learner's `names` are at fault: the reference's in their place change a failure."""
-            if self._reference(checker.name) is None:
+        changes_nothing: dict[tuple, bool] = {}
+
+        def at_fault(mistake: Answer) -> bool:
+            """Whether what the learner has in the mistake's place matters: the reference's changes a failure."""
+            place = mistake.patch.module, mistake.defines
+            if mistake.patch.module not in self._reference(checker.name):
                 return True
-            with self._references(result.carried), self._reference_parts(checker.name, names):
-                return not causes.is_exact(self.tested(checker.name, fast_only=True).signatures, result.fast_signatures)
+            if place not in changes_nothing:
+                with self._references(result.carried), self._reference_parts(checker.name, mistake):
+                    signatures = self.tested(checker.name, fast_only=True).signatures
+                changes_nothing[place] = causes.is_exact(signatures, result.fast_signatures)
+            return not changes_nothing[place]
 
         def signatures_of(mistake: Answer) -> Mapping[str, Signature]:
-            if not at_fault(mistake.defines):
+            if not at_fault(mistake):
                 return {}
             base = (checker.name,) if mistake.extends else ()
-            with self._references((*result.carried, *base)), replaced(self.namespace, mistake.code):
+            with self._references((*result.carried, *base)), replaced(self.namespace, mistake.patch):
                 return self.tested(checker.name, fast_only=True).signatures
 
         return causes.name_cause(self.unit, checker.name, result.fast_signatures, signatures_of)

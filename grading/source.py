@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grading.checkers import snake_case
-from grading.units import Unit, defined_names
+from grading.units import defined_names
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -81,19 +81,6 @@ def _read(path: Path, _mtime_ns: int) -> tuple[Cell, ...]:
 def without_markers(code: str) -> str:
     """`code` without the lines that mark where a solution begins and ends."""
     return "\n".join(line for line in code.splitlines() if line.strip() not in {BEGIN_SOLUTION, END_SOLUTION})
-
-
-def solution_code(unit: Unit, exercise: str) -> str | None:
-    """The reference for `exercise`: its solution cell, or None where the unit ships without solutions."""
-    for cell in read_source(unit.source):
-        if cell.kind == "solution" and cell.name == exercise:
-            return without_markers(cell.text)
-    return None
-
-
-def exercise_of(unit: Unit) -> dict[str, str]:
-    """Every name that a solution cell defines, with the exercise it belongs to."""
-    return {name: c.name for c in read_source(unit.source) if c.kind == "solution" for name in c.names}
 
 
 def check_markers(code: str, where: str) -> None:

@@ -1,6 +1,7 @@
 """Units: where each one lives, what it is called, and how a loosely typed name finds it.
 
-A unit is found on disk, never listed twice: a lab is a folder with a `lab.py`, a theory brief a numbered script.
+A unit is found on disk, never listed twice: a lab is a folder with a `lab.py`, a project one with a `project.py`, a
+theory brief a numbered script.
 """
 
 import ast
@@ -22,6 +23,10 @@ PHASES = {
 }
 
 
+KINDS = "theory", "lab", "quiz", "project"
+"""In the order of the curriculum, of what has the same number or none."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """The names of the files of a unit that is graded."""
@@ -37,6 +42,8 @@ class Layout:
 LAYOUTS = {
     "lab": Layout(notebook="starter.ipynb", checkers="test_lab.py", copy="lab.ipynb"),
     "quiz": Layout(notebook="quiz.ipynb", checkers="test_quiz.py", copy="quiz.ipynb"),
+    # What is solved is a folder, and the notebook leads through it.
+    "project": Layout(notebook="project.ipynb", checkers="test_project.py", copy="project.ipynb", solution="solution"),
 }
 
 
@@ -46,7 +53,7 @@ class UnitNotFound(LookupError):
 
 @dataclass(frozen=True)
 class Unit:
-    """One lab, quiz or theory brief.
+    """One lab, quiz, project or theory brief.
 
     `id` is the short name (`phase1/lab1`), `source` the one hand-written file, `notebook` what a learner opens.
     """
@@ -82,8 +89,18 @@ class Unit:
 
     @property
     def solution(self) -> Path | None:
-        """The solved notebook of what is graded."""
+        """The solved notebook of what is graded; of a project, the folder with the solved package."""
         return self.folder / self.layout.solution if self.layout else None
+
+    @property
+    def starter(self) -> Path:
+        """What a learner begins with: a notebook, or the folder of a project."""
+        return self.folder / "starter" if self.kind == "project" else self.notebook
+
+    @property
+    def package(self) -> str:
+        """The name of a project's package."""
+        return self.folder.name.removeprefix("project_")
 
     @property
     def checkers(self) -> Path | None:
@@ -131,7 +148,7 @@ def home() -> Path:
 
 @cache
 def all_units() -> tuple[Unit, ...]:
-    """Every unit on disk, in the order of the curriculum: each brief before the lab of its number, then the quiz."""
+    """Every unit on disk, in the order of the curriculum: each brief before its lab, then the quiz and the project."""
     found = []
     for phase, folder in PHASES.items():
         place = content_root() / folder
@@ -139,6 +156,8 @@ def all_units() -> tuple[Unit, ...]:
             found.append(Unit(f"{phase}/lab{_number(source.parent.name)}", "lab", source))
         for source in place.glob("quiz/challenges.py"):
             found.append(Unit(f"{phase}/quiz", "quiz", source))
+        for source in place.glob("project_*/project.py"):
+            found.append(Unit(f"{phase}/project", "project", source))
         for source in place.glob("theory/[0-9]*.py"):
             found.append(Unit(f"{phase}/theory{_number(source.stem)}", "theory", source))
     return tuple(sorted(found, key=_order))
@@ -194,8 +213,8 @@ def _number(name: str) -> int:
 
 
 def _order(unit: Unit) -> tuple:
-    number = math.inf if unit.kind == "quiz" else _number(unit.name)
-    return list(PHASES).index(unit.phase), number, unit.kind == "lab", unit.name
+    number = _number(unit.name) if unit.kind in {"theory", "lab"} else math.inf
+    return list(PHASES).index(unit.phase), number, KINDS.index(unit.kind), unit.name
 
 
 def _listed(units: list[Unit]) -> str:

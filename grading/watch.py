@@ -12,8 +12,8 @@ from watchfiles import watch
 from grading.checkers import checkers
 from grading.fresh import run_fresh
 from grading.learner_notebook import NotebookCell, NotebookError, read_notebook
+from grading.reference import exercise_of
 from grading.report import ExerciseReport, Report
-from grading.source import exercise_of
 from grading.units import Unit
 
 LOOK_EVERY_MS = 1000

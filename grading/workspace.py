@@ -1,5 +1,6 @@
-"""The learner's own copies of the notebooks: made once, and never overwritten without a dated backup."""
+"""The learner's own copies of notebooks and projects: made once, and never overwritten without a dated backup."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -7,6 +8,7 @@ from nbformat import NotebookNode
 
 from grading.checkers import checker, snake_case
 from grading.files import copy_file, dated, write_atomically
+from grading.projects import module_path
 from grading.units import Unit
 
 
@@ -15,39 +17,54 @@ class WorkspaceError(Exception):
 
 
 def ensure(unit: Unit) -> bool:
-    """Make the learner's copy of `unit` unless it is there; whether it was made."""
-    copy = unit.workspace_notebook
-    if copy.exists():
-        return False
-    original = _original(unit)
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(copy, original)
-    return True
+    """Make the learner's copy of `unit`, or what is missing of it; whether there was none."""
+    originals = _originals(unit)
+    absent = [path for path in originals if not path.exists()]
+    for path in absent:
+        _write(path, originals[path])
+    return unit.workspace_notebook in absent
 
 
 def reset(unit: Unit) -> Path | None:
     """Start the learner's copy over. Returns the backup of what it held, None if there was no copy."""
-    copy, original = unit.workspace_notebook, _original(unit)
-    backup = _backup(copy) if copy.exists() else None
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(copy, original)
+    originals = _originals(unit)
+    backup = _backup(unit, originals)
+    for path, text in originals.items():
+        _write(path, text)
     return backup
 
 
-def reset_exercise(unit: Unit, exercise: str) -> Path:
+def reset_exercise(unit: Unit, exercise: str) -> Path | None:
     """Put the stub of one exercise back into the learner's copy, all else untouched. Returns the backup.
 
-    Raises `LookupError` for an unknown exercise.
+    Of a project's milestone these are its modules. Raises `LookupError` for an unknown exercise.
     """
-    checker(unit, exercise)
+    modules = checker(unit, exercise).modules
     copy = unit.workspace_notebook
+    if modules:
+        paths = [copy.parent / module_path(unit, module) for module in modules]
+        originals = {path: text for path, text in _originals(unit).items() if path in paths}
+        backup = _backup(unit, originals)
+        for path, text in originals.items():
+            _write(path, text)
+        return backup
     if not copy.exists():
         raise WorkspaceError(f"You have no copy of {unit.id} yet: `solo open {unit.id}` makes one.")
     notebook = _parsed(copy, unit)
     _put_back(notebook, exercise, nbformat.reads(_original(unit), as_version=4))
-    backup = _backup(copy)
+    backup = _backup(unit, [copy])
     write_atomically(copy, nbformat.writes(notebook) + "\n")
     return backup
+
+
+def _originals(unit: Unit) -> dict[Path, str]:
+    """What the learner's copy is made of, by where it belongs: a notebook, and of a project the starter's files."""
+    place = unit.workspace_notebook.parent
+    found = {unit.workspace_notebook: _original(unit)}
+    if unit.kind == "project":
+        starter = [path for path in sorted(unit.starter.rglob("*")) if path.is_file()]
+        found |= {place / path.relative_to(unit.starter): path.read_text(encoding="utf-8") for path in starter}
+    return found
 
 
 def _original(unit: Unit) -> str:
@@ -57,10 +74,28 @@ def _original(unit: Unit) -> str:
         raise WorkspaceError(f"{unit.notebook} is not built yet: run `make notebooks`.") from None
 
 
-def _backup(copy: Path) -> Path:
-    folder = copy.parent / "backups"
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+
+
+def _backup(unit: Unit, paths: Iterable[Path]) -> Path | None:
+    """Copy those of `paths` that exist, into one dated folder if the unit has many; None if there are none."""
+    place = unit.workspace_notebook.parent
+    present = [path for path in paths if path.exists()]
+    if not present:
+        return None
+    folder = place / "backups"
     folder.mkdir(exist_ok=True)
-    return copy_file(copy, dated(folder, copy.stem, copy.suffix))
+    if unit.kind != "project":
+        (copy,) = present
+        return copy_file(copy, dated(folder, copy.stem, copy.suffix))
+    kept = dated(folder, unit.name, "")
+    for path in present:
+        target = kept / path.relative_to(place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(path, target)
+    return kept
 
 
 def _parsed(copy: Path, unit: Unit) -> NotebookNode:

@@ -1,6 +1,7 @@
 """What must be true of every unit. Units are found on disk, so a new one is covered by existing."""
 
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from grading import build, units
+from grading import build, scaffold, units
 from grading.answers import answers
 from grading.checkers import Checker, checkers
 from grading.fresh import run_fresh
@@ -27,12 +28,15 @@ LONGEST_SHARE = 0.4
 ORIENTATION = "lab0_orientation"
 """The one lab that earns no points, and has no core."""
 
+PROJECTS = [pytest.param(u, id=u.id) for u in units.all_units() if u.kind == "project"]
 LABS = [pytest.param(u, id=u.id) for u in units.labs()]
 BRIEFS = [pytest.param(u, id=u.id) for u in units.all_units() if u.kind == "theory"]
 
 QUIZZES = [pytest.param(u, id=u.id) for u in units.all_units() if u.kind == "quiz"]
 
-of_every_graded_unit = pytest.mark.parametrize("unit", LABS + QUIZZES)
+of_every_graded_unit = pytest.mark.parametrize("unit", LABS + QUIZZES + PROJECTS)
+of_every_lab_and_project = pytest.mark.parametrize("unit", LABS + PROJECTS)
+of_every_project = pytest.mark.parametrize("unit", PROJECTS)
 of_every_quiz = pytest.mark.parametrize("unit", QUIZZES)
 of_every_lab = pytest.mark.parametrize("unit", LABS)
 of_every_brief = pytest.mark.parametrize("unit", BRIEFS)
@@ -40,7 +44,7 @@ of_every_brief = pytest.mark.parametrize("unit", BRIEFS)
 
 @cache
 def solution_report(unit: Unit) -> Report:
-    """The one execution of a solution notebook: it proves the notebook and the marks."""
+    """The one execution of a solution: it proves the notebook, or the package, and the marks."""
     return run_fresh(unit, unit.solution)
 
 
@@ -64,7 +68,7 @@ def test_there_are_units():
     assert BRIEFS
 
 
-@pytest.mark.parametrize("unit", LABS + BRIEFS + QUIZZES)
+@pytest.mark.parametrize("unit", LABS + BRIEFS + QUIZZES + PROJECTS)
 def test_notebooks_are_what_their_source_says(unit):
     stale = [str(path.name) for path in build.stale(unit)]
     assert not stale, f"run `make notebooks`: {unit.id} has a stale {' and '.join(stale)}"
@@ -79,7 +83,7 @@ def test_the_core_is_six_to_eight_exercises_for_20_points(unit):
     assert 6 <= len(core(unit)) <= 8
 
 
-@of_every_lab
+@of_every_lab_and_project
 def test_every_exercise_has_three_tests_two_mistakes_and_an_alternative(unit):
     for checker in checkers(unit):
         known = [a for a in answers(unit) if a.exercise == checker.name]
@@ -98,9 +102,9 @@ def test_the_solution_gets_full_marks_from_top_to_bottom(unit):
     assert report.points == report.max_points
 
 
-@of_every_lab
+@of_every_lab_and_project
 def test_the_untouched_starter_earns_nothing_and_is_not_scolded(unit):
-    report = run_fresh(unit, unit.notebook)
+    report = run_fresh(unit, unit.starter)
     assert report.problems == ()
     assert {e.name: e.outcome for e in report.exercises} == dict.fromkeys(
         (c.name for c in checkers(unit)), Outcome.NOT_ATTEMPTED
@@ -118,6 +122,32 @@ def test_run_all_goes_through_the_starter(unit, tmp_path):
             assert [o.data["text/plain"] for o in cell.outputs if o.output_type == "execute_result"] == ["0.0"]
         elif cell.cell_type == "code":
             assert [o for o in cell.outputs if o.get("name") == "stderr"] == []
+
+
+@of_every_project
+@pytest.mark.parametrize("state", ["starter", "solution"])
+def test_run_all_goes_through_a_project(unit, state, tmp_path):
+    """In a real kernel, beside the starter and the solution: only a demonstration that meets a stub may end early."""
+    folder = shutil.copytree(getattr(unit, state), tmp_path / unit.name)
+    notebook = nbformat.read(unit.notebook, as_version=4)
+    # What the checks say is proven elsewhere, and takes its time.
+    notebook.cells = [cell for cell in notebook.cells if not cell.id.startswith("check-")]
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    errors = [o.evalue for cell in notebook.cells for o in cell.get("outputs", []) if o.output_type == "error"]
+    assert errors == []
+    unwritten = [o for cell in notebook.cells for o in cell.get("outputs", []) if "is not written yet" in str(o)]
+    assert bool(unwritten) == (state == "starter")
+
+
+@of_every_project
+def test_a_project_has_five_to_seven_milestones_and_is_seen_at_scale(unit):
+    assert 5 <= len(core(unit)) <= 7
+    assert any(checker.side_quest for checker in checkers(unit)), "stretch goals"
+    assert not scaffold.stale(unit.folder), "run `make notebooks`: the starter is stale"
+    prose = "\n".join(cell.text for cell in read_source(unit.source) if cell.markdown)
+    _, _, at_scale = prose.partition("# Meta-scale considerations")
+    assert len(re.findall(r"^###? ", at_scale, re.MULTILINE)) >= 6
+    assert re.search(r"Measured on \d{4}-\d\d-\d\d", (unit.folder / "README.md").read_text(encoding="utf-8"))
 
 
 @of_every_graded_unit

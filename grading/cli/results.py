@@ -38,7 +38,7 @@ def summary(report: Report) -> None:
 
 def counts(unit: Unit, notebook: Path) -> bool:
     """Whether results of `notebook` are the learner's: in the unit's own folder stand only starter and solution."""
-    return notebook.resolve().parent != unit.folder
+    return not notebook.resolve().is_relative_to(unit.folder)
 
 
 def keep(report: Report) -> None:

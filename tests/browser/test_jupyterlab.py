@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from grading import progress
-from grading.source import solution_code
+from grading.reference import solution_code
 from grading.units import Unit
 
 pytestmark = pytest.mark.browser

@@ -194,7 +194,7 @@ def test_both_at_fault_is_judged_with_the_reference(tiny, solved):
 
 
 def test_without_a_reference_an_exercise_waits(tiny, solved, monkeypatch):
-    monkeypatch.setattr("grading.runner.solution_code", lambda unit, name: None)
+    monkeypatch.setattr("grading.runner.sources", lambda unit, name: {})
     define(solved, STUB.format(name="softmax"))
     exercise = run(tiny, solved, "attention")["attention"]
     assert exercise.outcome is Outcome.WAITING

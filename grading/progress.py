@@ -48,6 +48,11 @@ def path() -> Path:
     return Path(os.environ.get("SOLO_PROGRESS") or units.home() / "progress.json")
 
 
+def begin(path: Path) -> None:
+    """Write an empty record to `path`, where there is none."""
+    _write(path, Progress(schema=SCHEMA))
+
+
 def load(path: Path | None = None) -> Progress:
     """The record as it is; a file that does not parse is set aside (see `notices`) and an empty record begun."""
     path = _resolved(path)

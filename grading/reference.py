@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from grading.checkers import checker, checkers
 from grading.projects import module_path
-from grading.source import BEGIN_SOLUTION, read_source, without_markers
+from grading.source import BEGIN_SOLUTION, is_withheld, read_source, without_markers
 from grading.units import Unit, defined_names
 
 
@@ -24,7 +24,8 @@ def parts(unit: Unit) -> tuple[Part, ...]:
     """All that the learner writes, in order; empty where the unit ships without solutions."""
     if unit.kind == "project":
         return tuple(p for c in checkers(unit) for module in c.modules for p in _definitions(unit, c.name, module))
-    return tuple(Part(c.name, c.names, c.text) for c in read_source(unit.source) if c.kind == "solution")
+    cells = [c for c in read_source(unit.source) if c.kind == "solution" and not is_withheld(c.text)]
+    return tuple(Part(c.name, c.names, c.text) for c in cells)
 
 
 def sources(unit: Unit, exercise: str) -> dict[str | None, str]:
@@ -49,7 +50,7 @@ def exercise_of(unit: Unit) -> dict[str, str]:
     """Every name that a solution cell defines, or every module of a project, with the exercise it belongs to."""
     if unit.kind == "project":
         return {module: c.name for c in checkers(unit) for module in c.modules}
-    return {name: part.exercise for part in parts(unit) for name in part.names}
+    return {name: c.name for c in read_source(unit.source) if c.kind == "solution" for name in c.names}
 
 
 def _definitions(unit: Unit, exercise: str, module: str) -> Iterator[Part]:

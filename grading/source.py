@@ -83,6 +83,17 @@ def without_markers(code: str) -> str:
     return "\n".join(line for line in code.splitlines() if line.strip() not in {BEGIN_SOLUTION, END_SOLUTION})
 
 
+def is_withheld(code: str) -> bool:
+    """Whether the solutions of `code` are stubs, as in the learners' edition."""
+    inside, lines = False, []
+    for line in code.splitlines():
+        if line.strip() in {BEGIN_SOLUTION, END_SOLUTION}:
+            inside = line.strip() == BEGIN_SOLUTION
+        elif inside and not line.strip().startswith("#"):
+            lines.append(line.strip())
+    return bool(lines) and set(lines) <= {"raise NotImplementedError"}
+
+
 def check_markers(code: str, where: str) -> None:
     """`SourceError` unless every solution region of `code` begins and ends, one after the other."""
     inside = False

@@ -11,7 +11,7 @@ from grading.files import reason
 # By name: to import them all would cost each command a second, and the learner only meets those that are loaded.
 EXPECTED = {
     "Refused", "UnitNotFound", "CheckerError", "ProgressError", "WorkspaceError", "NotebookError", "SourceError",
-    "DataError", "QuizError", "BankError",
+    "DataError", "QuizError", "BankError", "ProjectError",
 }  # fmt: skip
 
 app = typer.Typer(

@@ -1,0 +1,1 @@
+"""Classes: the learners' edition, and grading what a class hands in."""

@@ -9,7 +9,7 @@ COURSE ?= course
 TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: start install test test-all lint notebooks mutate release bench links wheels lock browser
+.PHONY: start install test test-all lint notebooks mutate release results bench links wheels lock browser
 
 start: install
 	@$(VENV)/bin/solo start $(ARGS)
@@ -64,6 +64,11 @@ mutate: install
 # make release UNIT=phase1/lab1 COURSE=course
 release: install
 	$(VENV)/bin/grading release $(UNIT) --course $(COURSE)
+
+# The results tables of the projects, over three seeds: half an hour or more each.
+RESULTS = $(wildcard phase*/project_*/results.py capstone/results.py)
+results: install
+	@for script in $(RESULTS); do OMP_NUM_THREADS=1 $(PY) $$script || exit 1; done
 
 bench: install
 	OMP_NUM_THREADS=1 $(PY) benchmarks/check_overhead.py

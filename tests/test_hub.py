@@ -201,7 +201,9 @@ def test_two_learners_and_an_instructor(served, people):
     everything, one = set(answers), {"as_floats"}
     for learner, names in ((alan, one), (grace, everything)):
         path = f"/api/contents/{LAB}/{LAB}.ipynb"
-        model = learner.gets(path).json()
+        found = learner.gets(path)
+        assert found.status_code == 200, f"{found.url}: {found.text[-2000:]}"
+        model = found.json()
         for cell in model["content"]["cells"]:
             name = cell["metadata"].get("nbgrader", {}).get("grade_id")
             if name in names:

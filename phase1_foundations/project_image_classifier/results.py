@@ -28,7 +28,7 @@ from grading.proof import solution_namespace
 from labkit.data import mnist
 
 SEEDS = (0, 1, 2)
-IMAGES, TEST_IMAGES, EPOCHS = 4000, 4000, 4
+IMAGES, TEST_IMAGES, EPOCHS, BATCH = 4000, 4000, 8, 32
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 
@@ -50,7 +50,8 @@ def config(seed: int, **training: object) -> Config:
             "seed": seed,
             "data": {"name": "fashion_mnist", "train_images": IMAGES, "test_images": TEST_IMAGES, "shift": 2,
                      "mirror": True},
-            "training": {"epochs": EPOCHS, "label_smoothing": 0.05, "patience": EPOCHS, "device": "cpu"} | training,
+            "training": {"epochs": EPOCHS, "batch_size": BATCH, "label_smoothing": 0.05, "patience": EPOCHS,
+                         "device": "cpu"} | training,
         }
     )  # fmt: skip
 
@@ -173,7 +174,8 @@ def main() -> None:
     note = (
         f"Measured on {datetime.date.today().isoformat()}, seeds {', '.join(map(str, SEEDS))}: mean ± standard "
         f"deviation. "
-        f"{IMAGES:,} pictures, a tenth of them for validation, {EPOCHS} epochs, {TEST_IMAGES:,} test pictures, "
+        f"{IMAGES:,} pictures, a tenth of them for validation, {EPOCHS} epochs in batches of {BATCH}, "
+        f"{TEST_IMAGES:,} test pictures, "
         f"PyTorch {torch.__version__.split('+')[0]}, one CPU thread."
     )
     after = rest.split(END)[1]

@@ -1,0 +1,289 @@
+"""What keeps a submission to itself on Linux, without root: namespaces, Landlock, limits and a filter of system calls.
+
+Each layer is one thing that the kernel offers or does not. `layers()` finds out which by trying them for real.
+"""
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from py_landlock import AccessFs, Landlock
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+PR_SET_PDEATHSIG = 1
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+NOBODY = 1_900_000_000
+"""Who a submission is on the outside when root grades it: the kernel does not count root's own processes."""
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt")
+ETC = (
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone", "nsswitch.conf", "hosts", "host.conf",
+    "passwd", "group", "fonts", "mime.types", "ssl/certs", "ssl/openssl.cnf", "alternatives",
+)  # fmt: skip
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+OWN_PROC = ("status", "stat", "statm", "maps", "limits", "cgroup", "mounts", "mountinfo", "cmdline", "comm", "fd")
+FILE_RIGHTS = 0xC007
+"""Landlock's rights that a file can have: execute, write, read, truncate, device control."""
+FORBIDDEN_CALLS = (
+    "acct", "add_key", "bpf", "clock_adjtime", "clock_settime", "delete_module", "finit_module", "fsopen", "fsconfig",
+    "fsmount", "init_module", "io_uring_setup", "ioperm", "iopl", "kexec_file_load", "kexec_load", "keyctl", "mount",
+    "mount_setattr", "move_mount", "open_by_handle_at", "open_tree", "perf_event_open", "pidfd_getfd", "pivot_root",
+    "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "reboot", "request_key", "setdomainname",
+    "sethostname", "setns", "settimeofday", "swapoff", "swapon", "syslog", "umount2", "unshare", "userfaultfd",
+)  # fmt: skip
+
+
+class Layer(StrEnum):
+    """One layer of isolation, and in words what it does."""
+
+    FILES = "files: a submission reads its environment and writes its own folder, nothing else"
+    PRIVILEGES = "privileges: it has none outside"
+    NETWORK = "network: loopback of its own, and nothing else"
+    PROCESSES = "processes: it sees and ends its own only, and none outlives it"
+    DISK = "disk: its folder is of limited size and vanishes with it"
+    SYSCALLS = "system calls: those that no lab needs are refused"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one submission may have."""
+
+    scratch: str
+    """Its own folder."""
+    readable: tuple[str, ...]
+    """Files and folders beside the system's own."""
+    listable: tuple[str, ...] = ()
+    """Folders whose names it may see, not what is in the files."""
+    memory_mb: int = 4096
+    processes: int = 64
+    disk_mb: int = 512
+    file_mb: int = 256
+    open_files: int = 512
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def layers() -> dict[Layer, str]:
+    """The layers that this machine lacks, each with the reason; empty if all are there."""
+    if sys.platform != "linux":
+        return dict.fromkeys(Layer, "only Linux has it")
+    probe = subprocess.run([sys.executable, "-m", "grading.classroom.sandbox"], capture_output=True, text=True)
+    if probe.returncode:
+        return dict.fromkeys(Layer, "trying it failed")
+    return {Layer[name]: why for name, why in json.loads(probe.stdout).items()}
+
+
+def enclose(wanted: Collection[Layer], bounds: Bounds) -> int | None:
+    """Go on in a child process inside the namespaces; there None is returned, and outside the child's wait status.
+
+    The calling process must have one thread. What the child starts ends with it, and it ends with the caller.
+    """
+    flags = 0
+    if Layer.PRIVILEGES in wanted:
+        flags |= CLONE_NEWUSER | CLONE_NEWUTS
+    for layer, flag in (
+        (Layer.NETWORK, CLONE_NEWNET), (Layer.PROCESSES, CLONE_NEWPID | CLONE_NEWIPC), (Layer.DISK, CLONE_NEWNS)
+    ):  # fmt: skip
+        flags |= flag if layer in wanted else 0
+    if flags:
+        _unshare(flags)
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    if Layer.NETWORK in wanted:
+        _loopback_up()
+    if Layer.DISK in wanted:
+        _mount("tmpfs", bounds.scratch, f"size={bounds.disk_mb}m,mode=0700")
+        _mount("tmpfs", "/dev/shm", f"size={bounds.disk_mb}m,mode=1777")
+        if Layer.PROCESSES in wanted:
+            with suppress(OSError):  # refused in most containers: `lock_files` then opens less of the old one
+                _mount("proc", "/proc")
+    if Layer.PRIVILEGES in wanted and os.geteuid() != 0 and _is_mapped(0):
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")  # a change of user has cleared it
+    limit(bounds)
+    return None
+
+
+def limit(bounds: Bounds) -> None:
+    """The kernel's own limits on one process; memory as a whole is the parent's to watch."""
+    now_mb = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() // 2**20
+    for what, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, bounds.file_mb * 2**20),
+        (resource.RLIMIT_NOFILE, bounds.open_files),
+        (resource.RLIMIT_NPROC, bounds.processes),
+        (resource.RLIMIT_AS, (now_mb + 2 * bounds.memory_mb) * 2**20),
+    ):
+        hard = resource.getrlimit(what)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (value, value))
+
+
+def lock_files(bounds: Bounds) -> None:
+    """From now on this process and its children open only what `bounds` names. Files that are open stay open."""
+    from py_landlock import AccessFs, Landlock
+
+    read = AccessFs.READ_FILE | AccessFs.READ_DIR
+    write = (
+        AccessFs.WRITE_FILE | AccessFs.TRUNCATE | AccessFs.REMOVE_FILE | AccessFs.REMOVE_DIR | AccessFs.MAKE_DIR
+        | AccessFs.MAKE_REG | AccessFs.MAKE_SYM | AccessFs.MAKE_FIFO | AccessFs.MAKE_SOCK | AccessFs.REFER
+    )  # fmt: skip
+    lock = Landlock(strict=False).allow_all_network()  # the network namespace has nobody to talk to
+    _allow(lock, (*SYSTEM, *_environment(), *bounds.readable), read | AccessFs.EXECUTE)
+    _allow(lock, [f"/etc/{name}" for name in ETC] + ["/sys/devices/system", *_proc()], read)
+    _allow(lock, DEVICES, AccessFs.READ_FILE | AccessFs.WRITE_FILE)
+    _allow(lock, ["/dev/shm", bounds.scratch], read | write)
+    _allow(lock, bounds.listable, AccessFs.READ_DIR)
+    lock.apply()
+
+
+def lock_calls() -> None:
+    """Refuse the system calls that no lab needs, here and in every child."""
+    import pyseccomp
+
+    rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    for name in FORBIDDEN_CALLS:
+        with suppress(ValueError, RuntimeError, OSError):  # a call that this kernel's library has no name for
+            rules.add_rule(pyseccomp.ERRNO(errno.EPERM), name)
+    rules.load()
+
+
+def _allow(lock: "Landlock", paths: Collection[str], access: "AccessFs") -> None:
+    """Add a rule for each path that exists; a file takes only the rights that files have."""
+    for path in paths:
+        rights = access if os.path.isdir(path) else access & type(access)(FILE_RIGHTS)
+        if os.path.exists(path):
+            lock.add_path_rule(path, access=rights)
+
+
+def _environment() -> set[str]:
+    """Where Python and the packages are."""
+    return {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.realpath(sys.executable))}
+
+
+def _proc() -> list[str]:
+    """All of /proc where it shows our own processes only, else what it says of this one and of the machine."""
+    if os.readlink("/proc/self") == str(os.getpid()) == "1":
+        return ["/proc"]
+    return ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", *(f"/proc/self/{name}" for name in OWN_PROC)]
+
+
+def _unshare(flags: int) -> None:
+    """Leave the namespaces, and keep the right to read root's files where root grades: not its other rights."""
+    uid, gid = os.getuid(), os.getgid()
+    if not flags & CLONE_NEWUSER:
+        _checked(_libc.unshare(flags), "unshare")
+    elif uid:
+        _checked(_libc.unshare(flags), "unshare")
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    else:
+        _unshare_as_root(flags)
+
+
+def _unshare_as_root(flags: int) -> None:
+    """Inside, 0 is nobody's number outside, and 1 is root's: only a process left outside may say so."""
+    ready_read, ready_write = os.pipe()
+    done_read, done_write = os.pipe()
+    target = os.getpid()
+    helper = os.fork()
+    if helper == 0:
+        try:
+            os.read(ready_read, 1)
+            for name in ("uid_map", "gid_map"):
+                Path(f"/proc/{target}/{name}").write_text(f"0 {NOBODY} 1\n1 0 1\n")
+            os.write(done_write, b"x")
+        finally:
+            os._exit(0)
+    os.close(done_write)
+    try:
+        _checked(_libc.unshare(flags), "unshare")
+        os.write(ready_write, b"x")
+        if not os.read(done_read, 1):
+            raise OSError(errno.EPERM, "root's user could not be mapped")
+    finally:
+        for fd in (ready_read, ready_write, done_read):
+            os.close(fd)
+        os.waitpid(helper, 0)
+
+
+def _is_mapped(uid: int) -> bool:
+    rows = Path("/proc/self/uid_map").read_text().split()
+    return any(int(first) <= uid < int(first) + int(n) for first, n in zip(rows[::3], rows[2::3], strict=True))
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sH14s", b"lo", 0, b"")
+        flags = struct.unpack("16sH14s", fcntl.ioctl(control, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", flags | IFF_UP, b""))
+
+
+def _mount(kind: str, place: str, options: str = "") -> None:
+    flags = MS_NOSUID | MS_NODEV | (MS_NOEXEC if kind == "proc" else 0)
+    _checked(_libc.mount(kind.encode(), place.encode(), kind.encode(), flags, options.encode()), f"mount {place}")
+
+
+def _checked(result: int, what: str) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def _probe() -> dict[str, str]:
+    """Try every layer in a process of its own; why those that fail do."""
+    bounds = Bounds("/tmp", ())
+    missing: dict[str, str] = {}
+    for layer in (Layer.PRIVILEGES, Layer.NETWORK, Layer.PROCESSES, Layer.DISK):
+        # Without root, the other namespaces are only to be had inside one of privileges.
+        wanted = {layer} if Layer.PRIVILEGES.name in missing else {layer, Layer.PRIVILEGES}
+        missing |= _if_any(layer, _why_not(lambda: enclose(wanted, bounds)))  # noqa: B023 - called at once
+    missing |= _if_any(Layer.FILES, _why_not(lambda: lock_files(bounds)))
+    return missing | _if_any(Layer.SYSCALLS, _why_not(lock_calls))
+
+
+def _if_any(layer: Layer, why: str) -> dict[str, str]:
+    return {layer.name: why} if why else {}
+
+
+def _why_not(trial: Callable[[], object]) -> str:
+    """What `trial` raises in a child process, empty if nothing."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            trial()
+        except BaseException as error:
+            os.write(write, (str(error) or type(error).__name__).encode()[:500])
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with os.fdopen(read, "rb") as pipe:
+        return pipe.read().decode()
+
+
+if __name__ == "__main__":
+    print(json.dumps(_probe()))

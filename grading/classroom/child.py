@@ -9,7 +9,6 @@ import pickle
 import random
 import shutil
 import signal
-import struct
 import sys
 import threading
 import time
@@ -26,16 +25,24 @@ from grading.classroom.channel import teller
 from grading.classroom.integrity import guard, snapshot
 from grading.classroom.sandbox import Bounds, Layer
 from grading.fresh_child import quiet
-from grading.learner_notebook import NotebookCell, new_module, new_shell, run_cells
+from grading.learner_notebook import NotebookCell, new_module, run_cells
 from grading.processes import MARK
 from grading.report import Evidence
 from grading.units import Unit, find
 
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "SOLO_CONTENT", "SOLO_DATA", "SYSTEMROOT")
+KEPT_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "PYTHONPATH",
+    "SOLO_CONTENT",
+    "SOLO_DATA",
+    "SYSTEMROOT",
+)
 """All that a submission sees of the instructor's environment."""
-
-FAILED = 1 << 8
-"""The wait status of a process that ended with exit code 1."""
 
 Tell = Callable[..., None]
 Ask = Callable[..., Any]
@@ -60,49 +67,22 @@ class Job:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def main(connection: Connection, status_fd: int) -> None:
+def main(connection: Connection) -> None:
     """Run the job that waits on the line, and leave at once: nothing of the submission's keeps the process."""
-    status = FAILED
+    code = 1
     try:
         job: Job = pickle.loads(connection.recv_bytes())
-        status = _inside(connection, status_fd, job)
+        _grade(connection, job)
+        code = 0
     finally:
-        os.write(status_fd, struct.pack("i", status))
-        os._exit(0)
-
-
-def _inside(connection: Connection, status_fd: int, job: Job) -> int:
-    """Do the job in an enclosed child process; its wait status."""
-    try:
-        status = sandbox.enclose(job.layers, job.bounds)
-    except OSError as error:
-        teller(connection, job.token)[0]("unable", f"The submission could not be isolated: {error}.")
-        return FAILED
-    if status is None:
-        try:
-            os.close(status_fd)
-            _grade(connection, job)
-            os._exit(0)
-        except BaseException:
-            import traceback
-
-            teller(connection, job.token)[0]("flag", traceback.format_exc()[-800:])
-        finally:
-            os._exit(1)
-    return status
-
-
-def cold(connection: Connection) -> None:
-    """The same without a zygote and without isolation, where the system has neither."""
-    _grade(connection, pickle.loads(connection.recv_bytes()))
-    os._exit(0)
+        os._exit(code)
 
 
 def _grade(connection: Connection, job: Job) -> None:
     tell, ask = teller(connection, job.token)
     try:
-        folder, checks, module, shell, replaced = _prepare(connection, job, tell, ask)
-        broken = _run_cells(job, module, shell, tell)
+        folder, checks, module, replaced = _prepare(connection, job, tell, ask)
+        broken = _run_cells(job, module, tell)
         os.chdir(folder)  # a cell may have gone elsewhere
         _report(replaced(), tell)
         checks.begin(module.__dict__, broken)
@@ -121,17 +101,17 @@ def _prepare(connection: Connection, job: Job, tell: Tell, ask: Ask) -> tuple:
     """All that is done before the first cell runs, with the locking of the doors at the end."""
     from grading.classroom.checking import Checks
 
+    sandbox.enclose(job.layers, job.bounds)
     folder, unit = _desk(job, connection), find(job.unit)
     checks = Checks(unit, job, tell, ask)
     module = new_module(Path(job.bounds.scratch), list(job.cells))
-    shell = new_shell(module)
     watch, replaced = guard(tell, str(unit.checkers))
     if Layer.FILES in job.layers:
         sandbox.lock_files(job.bounds)
     if Layer.SYSCALLS in job.layers:
         sandbox.lock_calls()
     watch()
-    return folder, checks, module, shell, replaced
+    return folder, checks, module, replaced
 
 
 def _desk(job: Job, connection: Connection) -> Path:
@@ -164,13 +144,12 @@ def _reseed() -> None:
     torch.seed()
 
 
-def _run_cells(job: Job, module: ModuleType, shell: Any, tell: Tell) -> dict[str, str]:
+def _run_cells(job: Job, module: ModuleType, tell: Tell) -> dict[str, str]:
     """Execute the cells and tell what they show; why a name is not defined, by name."""
-    from grading.classroom.recorder import Recorder, Stream, record
+    from grading.classroom.recorder import Stream, give, recording_shell
 
-    recorder = Recorder()
-    record(shell, recorder)
-    recorder.take()
+    shell, recorder = recording_shell()
+    give(shell, module)
     running: list[tuple[int, float]] = []
 
     def hand_over() -> None:
@@ -203,8 +182,10 @@ def warm(unit: Unit) -> None:
     """Load what every submission to `unit` needs; what only its author may know is forgotten again."""
     import grading.classroom.preload  # noqa: F401 - all of it, once
     from grading.classroom.checking import load
+    from grading.classroom.recorder import recording_shell
 
     load(unit)
+    recording_shell()
     snapshot()
     assert_one_thread()
 

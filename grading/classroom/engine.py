@@ -51,7 +51,7 @@ class Engine:
         self.unit, self.layers = unit, layers
         self.needs: Needs = needs_of(unit)
         self.limits = limits or Limits()
-        self._zygote = Zygote(unit)
+        self._zygote = Zygote(unit, layers)
         self._owners = exercise_of(unit)
         self._order = _needed_first(checkers(unit))
 

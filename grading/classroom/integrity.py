@@ -7,7 +7,7 @@ import os
 import sys
 import sysconfig
 from _thread import get_ident
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
@@ -65,9 +65,8 @@ def guard(tell: Callable[..., None], checkers: str) -> tuple[Callable[[], None],
 
     def replaced() -> list[str]:
         names = []
-        for owner, name, value, code in originals:
-            now = owner.__dict__.get(name)
-            if now is value and (code is None or value.__code__ is code):
+        for owner, now, name, value, code in originals:
+            if now.get(name) is value and (code is None or value.__code__ is code):
                 continue
             label = f"{owner.__name__}.{name}"
             if label in REPLACEABLE:
@@ -75,7 +74,7 @@ def guard(tell: Callable[..., None], checkers: str) -> tuple[Callable[[], None],
             names.append(label)
             if code is not None and value.__code__ is not code:
                 value.__code__ = code
-            if now is not value:
+            if now.get(name) is not value:
                 setattr(owner, name, value)
         return names
 
@@ -102,10 +101,10 @@ def _is_ours(function: Any, trusted: tuple[str, ...]) -> bool:
 
 
 @cache
-def snapshot() -> list[tuple[ModuleType | type, str, Any, Any]]:
-    """What checks rely on, taken once: the owner, name and value of each function and class, and a function's code."""
+def snapshot() -> list[tuple[ModuleType | type, Mapping, str, Any, Any]]:
+    """What checks rely on, taken once: its owner, the owner's names, its name, value, and code if it is a function."""
     return [
-        (owner, name, value, value.__code__ if isinstance(value, FunctionType) else None)
+        (owner, vars(owner), name, value, value.__code__ if isinstance(value, FunctionType) else None)
         for owner in _owners()
         for name, value in vars(owner).items()
         if callable(value) and not name.startswith("__")

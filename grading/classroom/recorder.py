@@ -2,10 +2,15 @@
 
 import io
 from base64 import b64encode
+from contextlib import redirect_stdout
+from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
+
+from grading.learner_notebook import new_shell
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -81,13 +86,24 @@ class Stream(io.TextIOBase):
         return len(text)
 
 
-def record(shell: "InteractiveShell", recorder: Recorder) -> None:
-    """Let `shell` show nothing, and keep everything, figures included, in `recorder`."""
+@cache
+def recording_shell() -> tuple["InteractiveShell", Recorder]:
+    """The shell of this process, which shows nothing, and what it keeps all in, figures included."""
+    shell, recorder = new_shell(ModuleType("learner_notebook")), Recorder()
     shell.display_pub = _Publisher(recorder, parent=shell)
     shell.displayhook = _Hook(recorder, shell=shell)
     shell.display_trap.hook = shell.displayhook
     shell._showtraceback = lambda kind, error, lines: recorder.error(kind.__name__, str(error), list(lines))
-    shell.run_line_magic("matplotlib", "inline")
+    with redirect_stdout(Stream(recorder, "stdout")):
+        shell.run_line_magic("matplotlib", "inline")
+    recorder.take()
+    return shell, recorder
+
+
+def give(shell: "InteractiveShell", module: ModuleType) -> None:
+    """Let `shell` execute its cells in `module`."""
+    shell.user_module, shell.user_ns = module, module.__dict__
+    shell.init_user_ns()
 
 
 class _Publisher(DisplayPublisher):

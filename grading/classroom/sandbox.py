@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import resource
+import secrets
 import signal
 import socket
 import struct
@@ -18,19 +19,21 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from py_landlock import AccessFs, Landlock
+    from pyseccomp import SyscallFilter
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_SECUREBITS, NO_SETUID_FIXUP = 1, 28, 4
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
-NOBODY = 1_900_000_000
-"""Who a submission is on the outside when root grades it: the kernel does not count root's own processes."""
+NOBODY, MANY = 1_900_000_000, 60_000
+"""Who submissions are on the outside when root grades them: the kernel does not count root's own processes."""
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt")
 ETC = (
@@ -91,24 +94,53 @@ def layers() -> dict[Layer, str]:
     return {Layer[name]: why for name, why in json.loads(probe.stdout).items()}
 
 
-def enclose(wanted: Collection[Layer], bounds: Bounds) -> int | None:
-    """Go on in a child process inside the namespaces; there None is returned, and outside the child's wait status.
+def settle(wanted: Collection[Layer]) -> None:
+    """Move this process, which must be small and have one thread, to where it can wall off its children.
 
-    The calling process must have one thread. What the child starts ends with it, and it ends with the caller.
+    That is a user namespace and a process namespace, whose first process it becomes: what calls this goes on as a
+    child, and the caller itself stays outside, waits, and ends with it.
     """
-    flags = 0
-    if Layer.PRIVILEGES in wanted:
-        flags |= CLONE_NEWUSER | CLONE_NEWUTS
-    for layer, flag in (
-        (Layer.NETWORK, CLONE_NEWNET), (Layer.PROCESSES, CLONE_NEWPID | CLONE_NEWIPC), (Layer.DISK, CLONE_NEWNS)
-    ):  # fmt: skip
-        flags |= flag if layer in wanted else 0
-    if flags:
-        _unshare(flags)
+    flags = CLONE_NEWUSER if Layer.PRIVILEGES in wanted else 0
+    flags |= CLONE_NEWPID if Layer.PROCESSES in wanted else 0
+    if not flags:
+        return
+    _unshare(flags)
     child = os.fork()
     if child:
-        return os.waitpid(child, 0)[1]
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
     _checked(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+
+
+class Nursery:
+    """Forks children each of which is the first process of a namespace of its own, and takes all of it along."""
+
+    def __init__(self, wanted: Collection[Layer]) -> None:
+        self._apart = Layer.PROCESSES in wanted
+        self._home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self._apart else -1
+
+    def fork(self) -> int:
+        """As `os.fork`."""
+        if not self._apart:
+            return os.fork()
+        _checked(_libc.unshare(CLONE_NEWPID), "unshare")
+        pid = os.fork()
+        if pid:
+            _checked(_libc.setns(self._home, CLONE_NEWPID), "setns")
+        return pid
+
+
+def enclose(wanted: Collection[Layer], bounds: Bounds) -> None:
+    """Wall this process off, a nursery's child: its own network and folders, limits, and nobody's rights outside."""
+    flags = 0
+    for layer, flag in (
+        (Layer.PRIVILEGES, CLONE_NEWUTS),
+        (Layer.PROCESSES, CLONE_NEWIPC),
+        (Layer.NETWORK, CLONE_NEWNET),
+        (Layer.DISK, CLONE_NEWNS),
+    ):
+        flags |= flag if layer in wanted else 0
+    if flags:
+        _checked(_libc.unshare(flags), "unshare")
     if Layer.NETWORK in wanted:
         _loopback_up()
     if Layer.DISK in wanted:
@@ -117,12 +149,23 @@ def enclose(wanted: Collection[Layer], bounds: Bounds) -> int | None:
         if Layer.PROCESSES in wanted:
             with suppress(OSError):  # refused in most containers: `lock_files` then opens less of the old one
                 _mount("proc", "/proc")
-    if Layer.PRIVILEGES in wanted and os.geteuid() != 0 and _is_mapped(0):
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")  # a change of user has cleared it
+    if Layer.PRIVILEGES in wanted:
+        _become_nobody()
     limit(bounds)
-    return None
+
+
+def _become_nobody() -> None:
+    """Take a user number that no other submission has now: the kernel counts processes by it."""
+    numbers = _mapped()
+    if len(numbers) == 1:  # graded without root: a namespace inside the namespace counts for itself
+        uid, gid = os.getuid(), os.getgid()
+        _checked(_libc.unshare(CLONE_NEWUSER), "unshare")
+        _map_self(uid, gid)
+        return
+    _checked(_libc.prctl(PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0), "prctl")
+    number = secrets.randbelow(MANY)
+    os.setresgid(number, number, number)
+    os.setresuid(number, number, number)
 
 
 def limit(bounds: Bounds) -> None:
@@ -160,13 +203,18 @@ def lock_files(bounds: Bounds) -> None:
 
 def lock_calls() -> None:
     """Refuse the system calls that no lab needs, here and in every child."""
+    _filter().load()
+
+
+@cache
+def _filter() -> "SyscallFilter":
     import pyseccomp
 
     rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     for name in FORBIDDEN_CALLS:
         with suppress(ValueError, RuntimeError, OSError):  # a call that this kernel's library has no name for
             rules.add_rule(pyseccomp.ERRNO(errno.EPERM), name)
-    rules.load()
+    return rules
 
 
 def _allow(lock: "Landlock", paths: Collection[str], access: "AccessFs") -> None:
@@ -196,15 +244,22 @@ def _unshare(flags: int) -> None:
         _checked(_libc.unshare(flags), "unshare")
     elif uid:
         _checked(_libc.unshare(flags), "unshare")
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        _map_self(uid, gid)
     else:
         _unshare_as_root(flags)
 
 
+def _map_self(uid: int, gid: int) -> None:
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+
+
 def _unshare_as_root(flags: int) -> None:
-    """Inside, 0 is nobody's number outside, and 1 is root's: only a process left outside may say so."""
+    """Inside, the numbers from 0 are nobody's outside, and the one after them is root's.
+
+    Only a process that stays outside may say so.
+    """
     ready_read, ready_write = os.pipe()
     done_read, done_write = os.pipe()
     target = os.getpid()
@@ -213,7 +268,7 @@ def _unshare_as_root(flags: int) -> None:
         try:
             os.read(ready_read, 1)
             for name in ("uid_map", "gid_map"):
-                Path(f"/proc/{target}/{name}").write_text(f"0 {NOBODY} 1\n1 0 1\n")
+                Path(f"/proc/{target}/{name}").write_text(f"0 {NOBODY} {MANY}\n{MANY} 0 1\n")
             os.write(done_write, b"x")
         finally:
             os._exit(0)
@@ -229,9 +284,10 @@ def _unshare_as_root(flags: int) -> None:
         os.waitpid(helper, 0)
 
 
-def _is_mapped(uid: int) -> bool:
-    rows = Path("/proc/self/uid_map").read_text().split()
-    return any(int(first) <= uid < int(first) + int(n) for first, n in zip(rows[::3], rows[2::3], strict=True))
+def _mapped() -> range:
+    """The user numbers from the first that this namespace has."""
+    first, _, n = map(int, Path("/proc/self/uid_map").read_text().split()[:3])
+    return range(first, first + n)
 
 
 def _loopback_up() -> None:
@@ -256,12 +312,20 @@ def _probe() -> dict[str, str]:
     """Try every layer in a process of its own; why those that fail do."""
     bounds = Bounds("/tmp", ())
     missing: dict[str, str] = {}
-    for layer in (Layer.PRIVILEGES, Layer.NETWORK, Layer.PROCESSES, Layer.DISK):
+    for layer in (Layer.PRIVILEGES, Layer.PROCESSES, Layer.NETWORK, Layer.DISK):
         # Without root, the other namespaces are only to be had inside one of privileges.
         wanted = {layer} if Layer.PRIVILEGES.name in missing else {layer, Layer.PRIVILEGES}
-        missing |= _if_any(layer, _why_not(lambda: enclose(wanted, bounds)))  # noqa: B023 - called at once
+        missing |= _if_any(layer, _why_not(lambda: _try(wanted, bounds)))  # noqa: B023 - called at once
     missing |= _if_any(Layer.FILES, _why_not(lambda: lock_files(bounds)))
     return missing | _if_any(Layer.SYSCALLS, _why_not(lock_calls))
+
+
+def _try(wanted: Collection[Layer], bounds: Bounds) -> None:
+    settle(wanted)
+    if pid := Nursery(wanted).fork():
+        os.waitpid(pid, 0)
+    else:
+        enclose(wanted, bounds)
 
 
 def _if_any(layer: Layer, why: str) -> dict[str, str]:

@@ -7,23 +7,29 @@ other for ever. It therefore makes sure, before each fork, that it has one.
 import gc
 import os
 import pickle
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from threading import Lock
 
+from grading import units
+from grading.classroom import child, sandbox
 from grading.classroom.child import KEPT_VARIABLES, Job
+from grading.classroom.sandbox import Layer, Nursery
 from grading.fresh import ONE_THREAD
 from grading.units import Unit
 
 READY, FAILED = b"ready", b"failed"
 START_S = 120
-PID = struct.Struct("i")
+STATUS = struct.Struct("i")
 
 
 class ZygoteError(RuntimeError):
@@ -33,12 +39,12 @@ class ZygoteError(RuntimeError):
 class Zygote:
     """A running zygote for one unit; `close` ends it and all that it has forked."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, layers: Collection[Layer]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ} | ONE_THREAD
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno()), unit.id],
+                [sys.executable, "-m", __name__, str(theirs.fileno()), unit.id, *(layer.name for layer in layers)],
                 pass_fds=[theirs.fileno()],
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -57,88 +63,117 @@ class Zygote:
             socket.send_fds(self._socket, [b"f"], [theirs.fileno(), write])
             theirs.close()
             os.close(write)
-            answer = self._socket.recv(PID.size)
-        if len(answer) != PID.size:
+            message, handles, *_ = socket.recv_fds(self._socket, 1, 1)
+        if not message:
             os.close(status)
             raise ZygoteError("The process that submissions are forked from has ended.")
-        child = WarmChild(PID.unpack(answer)[0], status, ours)
+        child = WarmChild(handles[0], status, ours)
         ours.send_bytes(pickle.dumps(job))
         return child
 
     def close(self) -> None:
         """End the zygote; its children end with it."""
         self._socket.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
         self._process.kill()
         self._process.wait()
 
 
 class WarmChild:
-    """A forked child: what keeps the submission, outside its walls."""
+    """A forked child, by its handle: a number could be another process's by now."""
 
-    def __init__(self, pid: int, status: int, connection: Connection) -> None:
-        self.pid, self.connection = pid, connection
+    def __init__(self, handle: int, status: int, connection: Connection) -> None:
+        self.connection = connection
+        self.pid = _pid(handle)
         self.exitcode: int | None = None
-        self._status = status
-        self._handle: int | None = None
-        with suppress(ProcessLookupError):
-            self._handle = os.pidfd_open(pid)
+        self._handle, self._status = handle, status
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end, and learn how the submission's process ended."""
-        if self.exitcode is not None:
-            return
-        with suppress(TimeoutError):
-            data = _read(self._status, timeout)
-            self.exitcode = os.waitstatus_to_exitcode(*PID.unpack(data)) if len(data) == PID.size else -signal.SIGKILL
+        """Wait for its end, and learn how it came."""
+        if self.exitcode is None and select.select([self._status], [], [], timeout)[0]:
+            data = os.read(self._status, STATUS.size)
+            ended = len(data) == STATUS.size
+            self.exitcode = os.waitstatus_to_exitcode(*STATUS.unpack(data)) if ended else -signal.SIGKILL
 
     def end(self) -> None:
-        """End it, and with it everything that the submission has started."""
-        if self._handle is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            os.close(self._handle)
-            self._handle = None
-        with suppress(OSError):
-            os.close(self._status)
+        """End it, and with it everything that it has started."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        self.join(5)
+        os.close(self._handle)
+        os.close(self._status)
         self.connection.close()
 
 
-def _read(fd: int, timeout: float | None) -> bytes:
-    import select
-
-    if not select.select([fd], [], [], timeout)[0]:
-        raise TimeoutError
-    return os.read(fd, PID.size)
+def _pid(handle: int) -> int:
+    """The number of a process as it is seen from here; 0 once it has ended."""
+    facts = dict(line.split(":", 1) for line in Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines())
+    return max(0, int(facts["Pid"]))
 
 
-def serve(line: socket.socket, unit: str) -> None:
-    """Load the unit, then fork whenever asked, until the grader hangs up."""
-    from grading.classroom import child
-    from grading.units import find
+class _Server:
+    """The zygote's own side: forks when asked, and tells how each child ended."""
 
+    def __init__(self, line: socket.socket, layers: Collection[Layer]) -> None:
+        self._line, self._nursery = line, Nursery(layers)
+        self._statuses: dict[int, int] = {}
+        """Where to tell of the end of a child."""
+
+    def serve(self) -> None:
+        """Fork whenever asked, until the grader hangs up."""
+        woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            ready, *_ = select.select([self._line, woken], [], [])
+            if woken in ready:
+                os.read(woken, 4096)
+                self._reap()
+            if self._line in ready and not self._fork():
+                return
+
+    def _fork(self) -> bool:
+        """Answer one request; False when there will be no more."""
+        message, fds, *_ = socket.recv_fds(self._line, 1, 2)
+        if not message:
+            return False
+        child.assert_one_thread()
+        pid = self._nursery.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            child.main(Connection(fds[0]))
+        os.close(fds[0])
+        self._statuses[pid] = fds[1]
+        handle = os.pidfd_open(pid)
+        socket.send_fds(self._line, [b"f"], [handle])
+        os.close(handle)
+        return True
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                told = self._statuses.pop(ended[0])
+                with suppress(OSError):
+                    os.write(told, STATUS.pack(ended[1]))
+                os.close(told)
+
+
+def main(fd: int, unit: str, layers: list[Layer]) -> None:
+    """Settle, load the unit, and serve."""
+    line = socket.socket(fileno=fd)
+    sandbox.settle(layers)
     try:
-        child.warm(find(unit))
+        child.warm(units.find(unit))
     except BaseException:
         line.send(FAILED)
         raise
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children here
     gc.collect()
     gc.freeze()
     line.send(READY)
-    while True:
-        message, fds, *_ = socket.recv_fds(line, 1, 2)
-        if not message:
-            return
-        child.assert_one_thread()
-        pid = os.fork()
-        if pid == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            line.close()
-            child.main(Connection(fds[0]), fds[1])
-        for fd in fds:
-            os.close(fd)
-        line.send(PID.pack(pid))
+    _Server(line, layers).serve()
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], [Layer[name] for name in sys.argv[3:]])

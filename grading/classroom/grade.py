@@ -1,0 +1,149 @@
+"""Grading a class: workers execute, this process keeps the books. Nothing that one submission does stops the next."""
+
+import shutil
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from grading.checkers import checkers
+from grading.classroom.books import CHECK, Books, NotBooked
+from grading.classroom.engine import Engine, Result, never_checked
+from grading.classroom.intake import Intake, digest_of, stage, take_in
+from grading.classroom.ledger import Entry, Ledger, grader_digest
+from grading.learner_notebook import NotebookError
+from grading.report import Report
+from grading.units import Unit
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One submission, executed and not yet in the books."""
+
+    student: str
+    intake: Intake
+    result: Result
+    staged: Path
+    """The folder that nbgrader takes the submissions from."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mark that a regrading would change."""
+
+    student: str
+    cell: str
+    before: float | None
+    after: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is to be graded, and who is left out because nothing has changed."""
+
+    todo: dict[str, Path]
+    done: tuple[str, ...]
+    outdated: tuple[str, ...]
+    """Of the done, those whose marks were given by other checkers than today's."""
+
+
+class Classroom:
+    """One assignment of one course."""
+
+    def __init__(self, course: Path, unit: Unit) -> None:
+        self.unit, self.assignment = unit, unit.name
+        self.books = Books(course)
+        self.ledger = Ledger(self.books.course, self.assignment)
+        self.released = self.books.released(self.assignment)
+        self._grader = grader_digest(unit)
+
+    def plan(self, again: bool = False, only: Collection[str] = ()) -> Plan:
+        """What there is to do: what is new or has changed, or `again` everything; `only` these students."""
+        known = self.ledger.entries()
+        todo, done, outdated = {}, [], []
+        for student, folder in self.books.submissions(self.assignment).items():
+            if only and student not in only:
+                continue
+            entry = known.get(student)
+            if again or entry is None or entry.submission != digest_of(folder):
+                todo[student] = folder
+            else:
+                done.append(student)
+                outdated += [student] if entry.grader != self._grader else []
+        return Plan(todo, tuple(done), tuple(outdated))
+
+    def run(self, engine: Engine, todo: dict[str, Path], workers: int, scratch: Path) -> Iterator[Graded]:
+        """Execute and check submissions, `workers` at a time, in whatever order they end."""
+        with ThreadPoolExecutor(workers) as pool:
+            waiting = [
+                pool.submit(self._one, engine, s, folder, scratch / str(i))
+                for i, (s, folder) in enumerate(todo.items())
+            ]
+            try:
+                for future in as_completed(waiting):
+                    yield future.result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _one(self, engine: Engine, student: str, folder: Path, scratch: Path) -> Graded:
+        intake = take_in(folder, self.released, self.assignment)
+        place = scratch / student / self.assignment
+        stage(folder, intake, self.assignment, place)
+        self._add_released_files(place)
+        reason = intake.reason
+        try:
+            result = engine.grade(intake.cells, place) if reason is None else self._nothing(reason)
+        except NotebookError as error:
+            reason = str(error)
+            result = self._nothing(reason)
+        return Graded(student, intake, result, scratch, reason)
+
+    def _add_released_files(self, place: Path) -> None:
+        """What the instructor gave out with the notebook, in place of the student's copies."""
+        given = self.books.folder("source", ".", self.assignment)
+        shutil.copytree(given, place, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__"), dirs_exist_ok=True)
+
+    def _nothing(self, reason: str) -> Result:
+        exercises = tuple(never_checked(c, reason) for c in checkers(self.unit))
+        return Result(Report(unit=self.unit.id, context="class", seed=0, exercises=exercises), {})
+
+    def changes(self, graded: Collection[Graded]) -> list[Change]:
+        """The marks that would change if `graded` were written."""
+        before = self.books.marks(self.assignment)
+        found = []
+        for one in graded:
+            for name, after in marks(one).items():
+                was = before.get(one.student, {}).get(name)
+                if was is None or abs(was - after) > 1e-6:
+                    found.append(Change(one.student, name, was, after))
+        return found
+
+    def write(self, graded: Graded) -> Entry:
+        """Put one submission into nbgrader's gradebook and into the ledger; its entry, with a reason if it failed."""
+        reason = graded.reason
+        try:
+            self.books.book(self.assignment, graded.student, graded.staged, graded.result, graded.intake.notes)
+        except NotBooked as error:
+            reason = f"nbgrader could not take it: {error}"
+        finally:
+            shutil.rmtree(graded.staged, ignore_errors=True)
+        entry = Entry(
+            student=graded.student,
+            submission=graded.intake.digest,
+            grader=self._grader,
+            report=graded.result.report,
+            reason=reason,
+            flags=graded.result.flags,
+            notes=graded.intake.notes,
+        )
+        self.ledger.write(entry)
+        return entry
+
+
+def marks(graded: Graded) -> dict[str, float]:
+    """The marks by graded cell, as they go into the gradebook: core exercises only, nothing for what is flagged."""
+    withheld = bool(graded.result.flags)
+    core = (e for e in graded.result.report.exercises if not e.side_quest)
+    return {f"{CHECK}{e.name}": 0.0 if withheld else e.points for e in core}

@@ -16,7 +16,8 @@ from grading.learner_notebook import NotebookCell, NotebookError
 from grading.report import Evidence, ExerciseReport
 from grading.units import Unit
 
-POLL_S = 0.05
+POLL_S, MEMORY_S = 0.05, 0.2
+"""How often there is a look at the child, and at what it holds in memory, which costs more."""
 
 
 class Child(Protocol):
@@ -91,6 +92,7 @@ class Follower:
     def follow(self, pipe: Pipe, process: Child) -> str | None:
         """Read messages until the child finishes or must be stopped; how it died, None if it finished."""
         last_moment = time.monotonic() + self.limits.total_s
+        next_weighing = 0.0
         while True:
             try:
                 while pipe.poll(POLL_S):
@@ -105,6 +107,9 @@ class Follower:
             self.listener.on_wait()
             if time.monotonic() > min(self.step.deadline, last_moment):
                 return "did not finish in time: is there a loop that never ends?"
+            if time.monotonic() < next_weighing:
+                continue
+            next_weighing = time.monotonic() + MEMORY_S
             if processes.memory_mb(process.pid) > self.limits.memory_mb:
                 return f"needed more than {self.limits.memory_mb} MB of memory and was stopped"
 

@@ -4,6 +4,7 @@ import ast
 import json
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
@@ -129,6 +130,10 @@ def new_shell(module: ModuleType) -> "InteractiveShell":
     class Shell(InteractiveShell):
         def enable_gui(self, gui: str | None = None) -> None:
             """`%matplotlib inline` asks for it; a process without a screen has none."""
+
+        def _tee(self, channel: str) -> AbstractContextManager:
+            """Its history would keep all that a cell prints, were it without end."""
+            return nullcontext()
 
     config = Config()
     config.HistoryManager.enabled = False

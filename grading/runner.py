@@ -272,8 +272,10 @@ def load_checkers(unit: Unit) -> None:
 
 def _pytest_main(unit: Unit, plugin: CheckPlugin) -> None:
     _forget_if_edited(unit)
+    # Without its cut, pytest lists every folder on the way down to the checkers.
+    places = [str(unit.checkers), f"--rootdir={content_root()}", f"--confcutdir={unit.folder}"]
     with _state_kept(), silence():
-        pytest.main([str(unit.checkers), f"--rootdir={content_root()}", *PYTEST_ARGUMENTS], plugins=[plugin])
+        pytest.main([*places, *PYTEST_ARGUMENTS], plugins=[plugin])
     if plugin.interrupted:
         raise KeyboardInterrupt
     if plugin.collection_error:

@@ -56,8 +56,6 @@ class Job:
     cells: tuple[NotebookCell, ...]
     exercises: tuple[str, ...]
     """Those that others need come before them."""
-    files: str
-    """The folder of what was handed in beside the notebook."""
     owners: dict[str, str]
     """The exercise that each name of a solution cell belongs to."""
     token: str
@@ -107,7 +105,7 @@ def _prepare(connection: Connection, job: Job, tell: Tell, ask: Ask) -> tuple:
     module = new_module(Path(job.bounds.scratch), list(job.cells))
     watch, replaced = guard(tell, str(unit.checkers))
     if Layer.FILES in job.layers:
-        sandbox.lock_files(job.bounds)
+        sandbox.lock_files(job.bounds, own_root=Layer.DISK in job.layers)
     if Layer.SYSCALLS in job.layers:
         sandbox.lock_calls()
     watch()
@@ -118,7 +116,7 @@ def _desk(job: Job, connection: Connection) -> Path:
     """The quiet place where the notebook runs: a folder of its own, no open files, no secrets, fresh random state."""
     scratch = Path(job.bounds.scratch)
     folder = scratch / "submission"
-    shutil.copytree(job.files, folder, symlinks=True)
+    shutil.copytree(job.bounds.files, folder)
     quiet(folder)
     with suppress(AttributeError):
         os.closerange(3, connection.fileno())

@@ -47,9 +47,11 @@ class _Run(Run):
 class Engine:
     """Grades submissions to one unit. Its `grade` may be called from several threads."""
 
-    def __init__(self, unit: Unit, layers: frozenset[Layer], limits: Limits | None = None) -> None:
+    def __init__(
+        self, unit: Unit, layers: frozenset[Layer], limits: Limits | None = None, needs: Needs | None = None
+    ) -> None:
         self.unit, self.layers = unit, layers
-        self.needs: Needs = needs_of(unit)
+        self.needs = needs or needs_of(unit)
         self.limits = limits or Limits()
         self._zygote = Zygote(unit, layers)
         self._owners = exercise_of(unit)
@@ -87,10 +89,9 @@ class Engine:
             unit=self.unit.id,
             cells=tuple(c for c in cells if c.index not in run.skipped_cells),
             exercises=tuple(name for name in self._order if name not in run.done),
-            files=str(files),
             owners=self._owners,
             token=secrets.token_hex(16),
-            bounds=self._bounds(scratch),
+            bounds=self._bounds(scratch, files),
             layers=self.layers,
             dead=run.dead,
             broken=run.broken,
@@ -107,11 +108,12 @@ class Engine:
         if death:
             follower.bury(death, job.cells)
 
-    def _bounds(self, scratch: str) -> Bounds:
+    def _bounds(self, scratch: str, files: Path) -> Bounds:
         return Bounds(
             scratch=scratch,
             readable=tuple(_readable()),
-            listable=(str(self.unit.folder.parent),),  # pytest walks down to the checkers, which it has read already
+            listable=(str(self.unit.folder),),  # pytest looks for the checkers, which it has read already
+            files=str(files),
             memory_mb=self.needs.memory_mb,
             processes=self.needs.processes,
             disk_mb=self.needs.disk_mb,

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MNT_DETACH = 2, 4, 4096, 16384, 2
+PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine, -1) if sys.platform == "linux" else -1
 PR_SET_PDEATHSIG, PR_SET_SECUREBITS, NO_SETUID_FIXUP = 1, 28, 4
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 NOBODY, MANY = 1_900_000_000, 60_000
@@ -41,6 +42,8 @@ ETC = (
     "passwd", "group", "fonts", "mime.types", "ssl/certs", "ssl/openssl.cnf", "alternatives",
 )  # fmt: skip
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+OWN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+"""Where programs write what they share or forget; in a root of its own, a submission has its own."""
 OWN_PROC = ("status", "stat", "statm", "maps", "limits", "cgroup", "mounts", "mountinfo", "cmdline", "comm", "fd")
 FILE_RIGHTS = 0xC007
 """Landlock's rights that a file can have: execute, write, read, truncate, device control."""
@@ -74,6 +77,8 @@ class Bounds:
     """Files and folders beside the system's own."""
     listable: tuple[str, ...] = ()
     """Folders whose names it may see, not what is in the files."""
+    files: str = "/tmp"
+    """The folder that was handed in; it is copied into the scratch folder."""
     memory_mb: int = 4096
     processes: int = 64
     disk_mb: int = 512
@@ -144,14 +149,52 @@ def enclose(wanted: Collection[Layer], bounds: Bounds) -> None:
     if Layer.NETWORK in wanted:
         _loopback_up()
     if Layer.DISK in wanted:
-        _mount("tmpfs", bounds.scratch, f"size={bounds.disk_mb}m,mode=0700")
-        _mount("tmpfs", "/dev/shm", f"size={bounds.disk_mb}m,mode=1777")
-        if Layer.PROCESSES in wanted:
-            with suppress(OSError):  # refused in most containers: `lock_files` then opens less of the old one
-                _mount("proc", "/proc")
+        _new_root(bounds, own_proc=Layer.PROCESSES in wanted)
     if Layer.PRIVILEGES in wanted:
         _become_nobody()
     limit(bounds)
+
+
+def _new_root(bounds: Bounds, own_proc: bool) -> None:
+    """A root folder of one's own, in which there is nothing but what may be opened: no sockets of others either."""
+    root, room = bounds.scratch, f"size={bounds.disk_mb}m,mode=1777"
+    _mount("tmpfs", root, "size=1m,mode=0755")
+    for place in (*OWN_FOLDERS, bounds.scratch):
+        os.makedirs(root + place, exist_ok=True)
+        _mount("tmpfs", root + place, room)
+    shown = {*_system(), *DEVICES, *_environment(), *bounds.readable, *bounds.listable, bounds.files}
+    for path in sorted(shown, key=len):  # what holds others comes first
+        _show(path, root)
+    _mount_proc(root + "/proc", own_proc)
+    os.chdir(root)
+    _checked(_libc.syscall(PIVOT_ROOT, b".", b"."), "pivot_root")
+    _checked(_libc.umount2(b".", MNT_DETACH), "umount2")
+    os.chdir("/")
+
+
+def _mount_proc(place: str, own: bool) -> None:
+    os.mkdir(place)
+    if own:
+        with suppress(OSError):  # refused in most containers: `lock_files` then opens less of the old one
+            _mount("proc", place)
+            return
+    _mount("/proc", place, flags=MS_BIND | MS_REC)
+
+
+def _show(path: str, root: str) -> None:
+    """Let `path` be in the new root as it is in the old one."""
+    place = root + path
+    if not os.path.lexists(path) or os.path.lexists(place):
+        return
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    if os.path.islink(path):
+        os.symlink(os.readlink(path), place)
+        return
+    if os.path.isdir(path):
+        os.mkdir(place)
+    else:
+        os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o600))
+    _mount(path, place, flags=MS_BIND | MS_REC)
 
 
 def _become_nobody() -> None:
@@ -183,7 +226,7 @@ def limit(bounds: Bounds) -> None:
         resource.setrlimit(what, (value, value))
 
 
-def lock_files(bounds: Bounds) -> None:
+def lock_files(bounds: Bounds, own_root: bool = False) -> None:
     """From now on this process and its children open only what `bounds` names. Files that are open stay open."""
     from py_landlock import AccessFs, Landlock
 
@@ -193,10 +236,10 @@ def lock_files(bounds: Bounds) -> None:
         | AccessFs.MAKE_REG | AccessFs.MAKE_SYM | AccessFs.MAKE_FIFO | AccessFs.MAKE_SOCK | AccessFs.REFER
     )  # fmt: skip
     lock = Landlock(strict=False).allow_all_network()  # the network namespace has nobody to talk to
-    _allow(lock, (*SYSTEM, *_environment(), *bounds.readable), read | AccessFs.EXECUTE)
-    _allow(lock, [f"/etc/{name}" for name in ETC] + ["/sys/devices/system", *_proc()], read)
+    _allow(lock, (*_system(), *_environment(), *bounds.readable), read | AccessFs.EXECUTE)
+    _allow(lock, _proc(), read)
     _allow(lock, DEVICES, AccessFs.READ_FILE | AccessFs.WRITE_FILE)
-    _allow(lock, ["/dev/shm", bounds.scratch], read | write)
+    _allow(lock, [bounds.scratch, *(OWN_FOLDERS if own_root else ("/dev/shm",))], read | write)
     _allow(lock, bounds.listable, AccessFs.READ_DIR)
     lock.apply()
 
@@ -223,6 +266,11 @@ def _allow(lock: "Landlock", paths: Collection[str], access: "AccessFs") -> None
         rights = access if os.path.isdir(path) else access & type(access)(FILE_RIGHTS)
         if os.path.exists(path):
             lock.add_path_rule(path, access=rights)
+
+
+def _system() -> tuple[str, ...]:
+    """What belongs to the system and is nobody's secret."""
+    return (*SYSTEM, *(f"/etc/{name}" for name in ETC), "/sys/devices/system")
 
 
 def _environment() -> set[str]:
@@ -297,8 +345,7 @@ def _loopback_up() -> None:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", flags | IFF_UP, b""))
 
 
-def _mount(kind: str, place: str, options: str = "") -> None:
-    flags = MS_NOSUID | MS_NODEV | (MS_NOEXEC if kind == "proc" else 0)
+def _mount(kind: str, place: str, options: str = "", flags: int = MS_NOSUID | MS_NODEV) -> None:
     _checked(_libc.mount(kind.encode(), place.encode(), kind.encode(), flags, options.encode()), f"mount {place}")
 
 

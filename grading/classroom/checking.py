@@ -74,7 +74,10 @@ class _Session(Session):
         self._ask = ask
         self.__dict__["_exercise_of"] = job.owners  # in place of the cached property
         wanted = (c for c in self.checkers.values() if c.name in job.exercises)
-        self._first_run = self._pytest_all([c for c in wanted if not self.dead.keys() & {c.name, *self._all_needs(c)}])
+        tried = [c for c in wanted if not self.dead.keys() & {c.name, *self._all_needs(c)}]
+        self._first_run = self._pytest_all(tried)
+        if lost := [c.name for c in tried if self._first_run[c.name].keys() != {t.id for t in c.tests}]:
+            raise CheckerBroken(f"not every test was run, of {', '.join(lost)}")
 
     def _pytest(self, checker: Checker, fast_only: bool = False) -> dict[str, Collected]:
         """The tests as they went in the first run; anew where references stand in."""

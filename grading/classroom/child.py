@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -118,7 +118,7 @@ def _desk(job: Job, connection: Connection) -> Path:
     folder = scratch / "submission"
     shutil.copytree(job.bounds.files, folder)
     quiet(folder)
-    with suppress(AttributeError):
+    if os.name == "posix":
         os.closerange(3, connection.fileno())
         os.closerange(connection.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
@@ -126,7 +126,7 @@ def _desk(job: Job, connection: Connection) -> Path:
     os.environ |= kept | dict.fromkeys(("HOME", "TMPDIR", "SOLO_HOME", "IPYTHONDIR"), str(scratch))
     os.environ |= {MARK: str(scratch), "SOLO_PROGRESS": str(scratch / "progress.json")}
     os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+    for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGCHLD", signal.SIGINT)}:
         signal.signal(number, signal.SIG_DFL)
     _reseed()
     return folder

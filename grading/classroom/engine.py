@@ -1,6 +1,7 @@
 """Grading one submission: normalised cells in, a report and the cells' outputs out. It knows nothing of gradebooks."""
 
 import secrets
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any
 from grading.checkers import Checker, checkers
 from grading.classroom.channel import FORGED, Line
 from grading.classroom.child import Job
+from grading.classroom.cold import Cold
 from grading.classroom.needs import Needs, needs_of
 from grading.classroom.sandbox import Bounds, Layer
 from grading.classroom.zygote import Zygote
@@ -53,7 +55,7 @@ class Engine:
         self.unit, self.layers = unit, layers
         self.needs = needs or needs_of(unit)
         self.limits = limits or Limits()
-        self._zygote = Zygote(unit, layers)
+        self._children = Zygote(unit, layers) if sys.platform == "linux" else Cold()
         self._owners = exercise_of(unit)
         self._order = _needed_first(checkers(unit))
 
@@ -61,7 +63,7 @@ class Engine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._zygote.close()
+        self._children.close()
 
     def grade(self, cells: list[NotebookCell], files: Path) -> Result:
         """Run and check a submission: its code cells, and the folder of what came with them."""
@@ -98,7 +100,7 @@ class Engine:
         )
 
     def _one_child(self, run: _Run, seed: int, job: Job, seconds: float) -> None:
-        child = self._zygote.start(job)
+        child = self._children.start(job)
         limits = replace(self.limits, memory_mb=self.needs.memory_mb, total_s=seconds)
         follower = _Follower(self.unit, run, limits, seed, Line(child.connection, job.token))
         try:

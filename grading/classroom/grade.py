@@ -11,7 +11,7 @@ from grading.classroom.books import CHECK, Books, NotBooked
 from grading.classroom.engine import Engine, Result, never_checked
 from grading.classroom.intake import Intake, digest_of, stage, take_in
 from grading.classroom.ledger import Entry, Ledger, grader_digest
-from grading.learner_notebook import NotebookError
+from grading.learner_notebook import NotebookError, read_notebook
 from grading.report import Report
 from grading.units import Unit
 
@@ -72,6 +72,17 @@ class Classroom:
                 done.append(student)
                 outdated += [student] if entry.grader != self._grader else []
         return Plan(todo, tuple(done), tuple(outdated))
+
+    def rehearse(self, engine: Engine, scratch: Path) -> str | None:
+        """Grade the solution: why it does not get full marks here, if it does not. Then nobody would."""
+        if not self.unit.solution.exists():
+            return None
+        result = engine.grade(read_notebook(self.unit.solution), scratch)
+        report = result.report
+        if report.points == report.max_points:
+            return None
+        failed = [r.evidence.message for e in report.path for r in e.requirements if r.evidence]
+        return f"{report.points:g} of {report.max_points:g} points; {[*report.problems, *failed, 'no reason'][0]}"
 
     def run(self, engine: Engine, todo: dict[str, Path], workers: int, scratch: Path) -> Iterator[Graded]:
         """Execute and check submissions, `workers` at a time, in whatever order they end."""

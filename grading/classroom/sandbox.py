@@ -5,10 +5,8 @@ Each layer is one thing that the kernel offers or does not. `layers()` finds out
 
 import ctypes
 import errno
-import fcntl
 import json
 import os
-import resource
 import secrets
 import signal
 import socket
@@ -23,6 +21,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if sys.platform == "linux":
+    import fcntl
+    import resource
 if TYPE_CHECKING:
     from py_landlock import AccessFs, Landlock
     from pyseccomp import SyscallFilter
@@ -86,7 +87,7 @@ class Bounds:
     open_files: int = 512
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def layers() -> dict[Layer, str]:
@@ -152,7 +153,8 @@ def enclose(wanted: Collection[Layer], bounds: Bounds) -> None:
         _new_root(bounds, own_proc=Layer.PROCESSES in wanted)
     if Layer.PRIVILEGES in wanted:
         _become_nobody()
-    limit(bounds)
+    if sys.platform == "linux":
+        limit(bounds)
 
 
 def _new_root(bounds: Bounds, own_proc: bool) -> None:

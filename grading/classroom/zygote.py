@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -20,12 +21,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
 
-from grading import units
+from grading import processes, units
 from grading.classroom import child, sandbox
 from grading.classroom.child import KEPT_VARIABLES, Job
 from grading.classroom.sandbox import Layer, Nursery
 from grading.fresh import ONE_THREAD
-from grading.units import Unit
+from grading.units import Unit, content_root
+from labkit.store import cache as data_cache
 
 READY, FAILED = b"ready", b"failed"
 START_S = 120
@@ -42,6 +44,8 @@ class Zygote:
     def __init__(self, unit: Unit, layers: Collection[Layer]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ} | ONE_THREAD
+        # Where they are is found out here: a submission's folders are not the instructor's.
+        environment |= {"SOLO_CONTENT": str(content_root()), "SOLO_DATA": str(data_cache())}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno()), unit.id, *(layer.name for layer in layers)],
@@ -50,7 +54,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is the grader's business
             )
-        self._lock = Lock()
+        self._lock, self._contained = Lock(), Layer.PROCESSES in layers
         self._socket.settimeout(START_S)
         if self._socket.recv(len(READY)) != READY:
             raise ZygoteError(f"The checkers of {unit.id} cannot be loaded; what they said is above.")
@@ -67,7 +71,7 @@ class Zygote:
         if not message:
             os.close(status)
             raise ZygoteError("The process that submissions are forked from has ended.")
-        child = WarmChild(handles[0], status, ours)
+        child = WarmChild(handles[0], status, ours, None if self._contained else job.bounds.scratch)
         ours.send_bytes(pickle.dumps(job))
         return child
 
@@ -83,8 +87,9 @@ class Zygote:
 class WarmChild:
     """A forked child, by its handle: a number could be another process's by now."""
 
-    def __init__(self, handle: int, status: int, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, handle: int, status: int, connection: Connection, mark: str | None) -> None:
+        """`mark` is what its descendants carry where no namespace ends them with it."""
+        self.connection, self._mark, self._started = connection, mark, time.time()
         self.pid = _pid(handle)
         self.exitcode: int | None = None
         self._handle, self._status = handle, status
@@ -98,6 +103,8 @@ class WarmChild:
 
     def end(self) -> None:
         """End it, and with it everything that it has started."""
+        if self._mark:
+            processes.end(self, self._mark, self._started)
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         self.join(5)

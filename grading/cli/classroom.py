@@ -113,6 +113,8 @@ def _grade(room: "Classroom", plan: "Plan", layers: frozenset, workers: int, reg
         Engine(room.unit, layers) as engine,
         _bar() as bar,
     ):
+        if why := room.rehearse(engine, Path(tempfile.mkdtemp(dir=scratch))):
+            raise show.Refused(f"Nobody was graded, for here the solution itself gets {why}.")
         task = bar.add_task(room.assignment, total=len(plan.todo))
         for graded in room.run(engine, plan.todo, workers, Path(scratch)):
             if regrade:

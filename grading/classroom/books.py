@@ -6,16 +6,19 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import nbformat
+import nbgrader.api
 from nbformat import NotebookNode, v4
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.apps.autogradeapp import AutogradeApp
 from nbgrader.converters import Autograde, BaseConverter, GenerateFeedback
 from nbgrader.converters.base import NbGraderException
-from nbgrader.preprocessors import Execute, NbGraderPreprocessor
+from nbgrader.preprocessors import CheckCellMetadata, Execute, NbGraderPreprocessor
 from nbgrader.utils import is_grade
 from sqlalchemy.exc import SAWarning
 
@@ -77,8 +80,10 @@ class Books:
         """
         converter = Autograde(coursedir=self._folders, parent=self._app)
         execution = Prepared(result, notes)
-        steps = converter.autograde_preprocessors
-        converter.autograde_preprocessors = [execution if step is Execute else step for step in steps]
+        # All metadata of what is staged are the release's own: nbgrader need not doubt them, twice, cell by cell.
+        for steps in ("sanitize_preprocessors", "autograde_preprocessors"):
+            own = [step for step in getattr(converter, steps) if step is not CheckCellMetadata]
+            setattr(converter, steps, [execution if step is Execute else step for step in own])
         self._convert(converter, assignment, student, submitted=staged)
         if result.flags:
             self._leave_to_a_person(assignment, student)
@@ -110,7 +115,8 @@ class Books:
             self._folders.submitted_directory = str(folders["submitted"])
         self._said.lines.clear()
         try:
-            converter.start()
+            with _one_engine():
+                converter.start()
         except (NbGraderException, OSError, ValueError) as error:
             raise NotBooked(self._said.reason or str(error)) from None
         finally:
@@ -188,6 +194,16 @@ class _Said(logging.Handler):
         """The exception that it logged, if it did."""
         logged = [line.strip() for text in self.lines for line in text.splitlines() if "Error: " in line]
         return logged[-1] if logged else ""
+
+
+_engine = cache(nbgrader.api.create_engine)
+
+
+@contextmanager
+def _one_engine() -> Iterator[None]:
+    """Let nbgrader, which opens its gradebook nine times for a submission, keep what it has learnt from the first."""
+    with patch.object(nbgrader.api, "create_engine", _engine):
+        yield
 
 
 @contextmanager

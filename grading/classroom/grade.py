@@ -146,6 +146,7 @@ class Classroom:
             grader=self._grader,
             report=graded.result.report,
             reason=reason,
+            work_s=graded.result.work_s,
             flags=graded.result.flags,
             notes=graded.intake.notes,
         )

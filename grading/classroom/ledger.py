@@ -30,6 +30,8 @@ class Entry(BaseModel):
     """None where there was nothing to run."""
     reason: str | None = None
     """Why there is no mark of its own: unreadable, or not to be graded."""
+    work_s: float = 0.0
+    """Seconds in its cells and tests; the report's seconds are all that it took."""
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -68,8 +68,8 @@ def _take(books: Books, assignment: str, student: str, path: Path) -> str:
     target = books.folder("submitted", student, assignment)
     with tempfile.TemporaryDirectory(prefix="solo-") as scratch:
         new = Path(scratch, assignment)
-        newest = _copy(path, new, assignment)
-        if target.exists() and digest_of(target) == digest_of_without_time(new, newest):
+        _say_when(new, _copy(path, new, assignment))
+        if target.exists() and digest_of(target) == digest_of(new):
             return "same"
         state = "changed" if target.exists() else "new"
         if target.exists():
@@ -81,11 +81,10 @@ def _take(books: Books, assignment: str, student: str, path: Path) -> str:
     return state
 
 
-def digest_of_without_time(folder: Path, newest: float) -> str:
-    """The digest of `folder` once it says when it was handed in."""
+def _say_when(folder: Path, newest: float) -> None:
+    """Note when it was handed in, from which nbgrader knows how late that was, unless it says so itself."""
     if not (folder / TIMESTAMP).exists():
         (folder / TIMESTAMP).write_text(f"{datetime.fromtimestamp(newest, UTC):%Y-%m-%d %H:%M:%S} UTC\n")
-    return digest_of(folder)
 
 
 def _copy(path: Path, to: Path, assignment: str) -> float:

@@ -16,10 +16,10 @@ from grading.classroom.needs import Needs, needs_of
 from grading.classroom.sandbox import Bounds, Layer
 from grading.classroom.zygote import Zygote
 from grading.follow import Follower, Limits, Listener, Run
-from grading.learner_notebook import NotebookCell
+from grading.learner_notebook import NotebookCell, NotebookError
 from grading.report import Evidence, ExerciseReport, Outcome, Report, Requirement, award, overall
 from grading.source import exercise_of, solution_code
-from grading.units import PACKAGE, Unit
+from grading.units import PACKAGE, Unit, content_root
 from labkit.store import cache as data_cache
 
 MOST_FLAGS = 20
@@ -37,6 +37,8 @@ class Result:
     """Signs of tampering."""
     work_s: float = 0.0
     """Seconds in cells and in tests: what no engine can save."""
+    reason: str | None = None
+    """Why it could not be run to its end, if it could not."""
 
 
 @dataclass
@@ -50,41 +52,63 @@ class Engine:
     """Grades submissions to one unit. Its `grade` may be called from several threads."""
 
     def __init__(
-        self, unit: Unit, layers: frozenset[Layer], limits: Limits | None = None, needs: Needs | None = None
+        self,
+        unit: Unit,
+        layers: frozenset[Layer],
+        limits: Limits | None = None,
+        needs: Needs | None = None,
+        course: Path | None = None,
     ) -> None:
+        """`course` is kept from submissions, wherever it is, as the units are."""
         self.unit, self.layers = unit, layers
         self.needs = needs or needs_of(unit)
         self.limits = limits or Limits()
+        self._hidden = tuple(str(path) for path in (content_root(), course) if path)
         self._children = Zygote(unit, layers) if sys.platform == "linux" else Cold()
         self._owners = exercise_of(unit)
-        self._order = _needed_first(checkers(unit))
+        self._checkers = checkers(unit)
+        self._order = _needed_first(self._checkers)
 
     def __enter__(self) -> "Engine":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything that runs."""
         self._children.close()
 
     def grade(self, cells: list[NotebookCell], files: Path) -> Result:
         """Run and check a submission: its code cells, and the folder of what came with them."""
         start = time.perf_counter()
-        run, seed = _Run(), secrets.randbits(31)
-        to_run = [cell for cell in cells if not cell.check]
-        deadline = time.monotonic() + self.needs.seconds
-        while not run.finished and time.monotonic() < deadline:
-            with tempfile.TemporaryDirectory(prefix="solo-class-", ignore_cleanup_errors=True) as scratch:
-                job = self._job(run, to_run, files, scratch)
-                self._one_child(run, seed, job, deadline - time.monotonic())
-        known = checkers(self.unit)
+        run, seed, reason = _Run(), secrets.randbits(31), None
+        try:
+            self._until_finished(run, seed, [cell for cell in cells if not cell.check], files)
+        except NotebookError as error:
+            reason = str(error)
         report = Report(
             unit=self.unit.id,
             context="class",
             seed=seed,
             seconds=round(time.perf_counter() - start, 3),
-            exercises=tuple(run.done.get(c.name) or never_checked(c, TIME_IS_UP) for c in known),
+            exercises=tuple(run.done.get(c.name) or never_checked(c, reason or TIME_IS_UP) for c in self._checkers),
             problems=tuple(dict.fromkeys(run.problems)),
         )
-        return Result(report, run.outputs, tuple(dict.fromkeys(run.flags)), round(run.work_s, 3))
+        return Result(report, run.outputs, tuple(dict.fromkeys(run.flags)), round(run.work_s, 3), reason)
+
+    def refused(self, reason: str) -> Result:
+        """The result of a submission that there is nothing to run of."""
+        exercises = tuple(never_checked(c, reason) for c in self._checkers)
+        return Result(Report(unit=self.unit.id, context="class", seed=0, exercises=exercises), {}, reason=reason)
+
+    def _until_finished(self, run: _Run, seed: int, cells: list[NotebookCell], files: Path) -> None:
+        """Start children, each going round what has ended the one before, as long as there is time."""
+        deadline = time.monotonic() + self.needs.seconds
+        while not run.finished and time.monotonic() < deadline:
+            with tempfile.TemporaryDirectory(prefix="solo-class-", ignore_cleanup_errors=True) as scratch:
+                job = self._job(run, cells, files, scratch)
+                self._one_child(run, seed, job, deadline - time.monotonic())
 
     def _job(self, run: _Run, cells: list[NotebookCell], files: Path, scratch: str) -> Job:
         return Job(
@@ -114,7 +138,8 @@ class Engine:
         return Bounds(
             scratch=scratch,
             readable=tuple(_readable()),
-            listable=(str(self.unit.folder),),  # pytest looks for the checkers, which it has read already
+            hidden=self._hidden,
+            stand_ins=(str(self.unit.checkers),),  # pytest looks whether they are there; it has read them already
             files=str(files),
             memory_mb=self.needs.memory_mb,
             processes=self.needs.processes,

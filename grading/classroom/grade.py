@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from grading.checkers import checkers
 from grading.classroom.books import CHECK, Books, NotBooked
-from grading.classroom.engine import Engine, Result, never_checked
+from grading.classroom.engine import Engine, Result
 from grading.classroom.intake import Intake, digest_of, stage, take_in
 from grading.classroom.ledger import Entry, Ledger, grader_digest
-from grading.learner_notebook import NotebookError, read_notebook
-from grading.report import Report
+from grading.classroom.zygote import ZygoteError
+from grading.learner_notebook import read_notebook
 from grading.units import Unit
 
 
@@ -21,11 +20,11 @@ class Graded:
     """One submission, executed and not yet in the books."""
 
     student: str
-    intake: Intake
+    intake: Intake | None
+    """None if the grader failed before it could be run."""
     result: Result
     staged: Path
     """The folder that nbgrader takes the submissions from."""
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,37 +93,34 @@ class Classroom:
             try:
                 for future in as_completed(waiting):
                     yield future.result()
-            finally:
+            except BaseException:  # Ctrl-C too: nobody waits for what is under way
                 for future in waiting:
                     future.cancel()
+                engine.close()
+                raise
 
     def _one(self, engine: Engine, student: str, folder: Path, scratch: Path) -> Graded:
-        intake = take_in(folder, self.released, self.assignment)
+        """Take in, stage, run and check one submission. A failure of ours is told, and tried again next time."""
         place = scratch / student / self.assignment
-        stage(folder, intake, self.assignment, place)
-        self._add_released_files(place)
-        reason = intake.reason
         try:
-            result = engine.grade(intake.cells, place) if reason is None else self._nothing(reason)
-        except NotebookError as error:
-            reason = str(error)
-            result = self._nothing(reason)
-        return Graded(student, intake, result, scratch, reason)
+            intake = take_in(folder, self.released, self.assignment)
+            stage(folder, intake, self.assignment, place)
+            self._add_released_files(place)
+            result = engine.refused(intake.reason) if intake.reason else engine.grade(intake.cells, place)
+        except (OSError, EOFError, ZygoteError) as error:
+            return Graded(student, None, engine.refused(f"it could not be graded now: {error}"), scratch)
+        return Graded(student, intake, result, scratch)
 
     def _add_released_files(self, place: Path) -> None:
         """What the instructor gave out with the notebook, in place of the student's copies."""
         given = self.books.folder("source", ".", self.assignment)
         shutil.copytree(given, place, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__"), dirs_exist_ok=True)
 
-    def _nothing(self, reason: str) -> Result:
-        exercises = tuple(never_checked(c, reason) for c in checkers(self.unit))
-        return Result(Report(unit=self.unit.id, context="class", seed=0, exercises=exercises), {})
-
     def changes(self, graded: Collection[Graded]) -> list[Change]:
         """The marks that would change if `graded` were written."""
         before = self.books.marks(self.assignment)
         found = []
-        for one in graded:
+        for one in (g for g in graded if g.intake):
             for name, after in marks(one).items():
                 was = before.get(one.student, {}).get(name)
                 if was is None or abs(was - after) > 1e-6:
@@ -132,25 +128,32 @@ class Classroom:
         return found
 
     def write(self, graded: Graded) -> Entry:
-        """Put one submission into nbgrader's gradebook and into the ledger; its entry, with a reason if it failed."""
-        reason = graded.reason
+        """Put one submission into nbgrader's gradebook and into the ledger; its entry.
+
+        What could not be run or booked is not put down as done: the next run tries it again.
+        """
+        reason, intake = graded.result.reason, graded.intake
+        booked = False
         try:
-            self.books.book(self.assignment, graded.student, graded.staged, graded.result, graded.intake.notes)
+            if intake:
+                self.books.book(self.assignment, graded.student, graded.staged, graded.result, intake.notes)
+                booked = True
         except NotBooked as error:
             reason = f"nbgrader could not take it: {error}"
         finally:
             shutil.rmtree(graded.staged, ignore_errors=True)
         entry = Entry(
             student=graded.student,
-            submission=graded.intake.digest,
+            submission=intake.digest if intake else "",
             grader=self._grader,
             report=graded.result.report,
             reason=reason,
             work_s=graded.result.work_s,
             flags=graded.result.flags,
-            notes=graded.intake.notes,
+            notes=intake.notes if intake else (),
         )
-        self.ledger.write(entry)
+        if booked:
+            self.ledger.write(entry)
         return entry
 
 

@@ -37,7 +37,7 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 NOBODY, MANY = 1_900_000_000, 60_000
 """Who submissions are on the outside when root grades them: the kernel does not count root's own processes."""
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 ETC = (
     "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone", "nsswitch.conf", "hosts", "host.conf",
     "passwd", "group", "fonts", "mime.types", "ssl/certs", "ssl/openssl.cnf", "alternatives",
@@ -76,8 +76,10 @@ class Bounds:
     """Its own folder."""
     readable: tuple[str, ...]
     """Files and folders beside the system's own."""
-    listable: tuple[str, ...] = ()
-    """Folders whose names it may see, not what is in the files."""
+    hidden: tuple[str, ...] = ()
+    """Folders that are not there for it, should they lie in one that is, but for what else is named here."""
+    stand_ins: tuple[str, ...] = ()
+    """Files that are there for it, and empty."""
     files: str = "/tmp"
     """The folder that was handed in; it is copied into the scratch folder."""
     memory_mb: int = 4096
@@ -164,9 +166,11 @@ def _new_root(bounds: Bounds, own_proc: bool) -> None:
     for place in (*OWN_FOLDERS, bounds.scratch):
         os.makedirs(root + place, exist_ok=True)
         _mount("tmpfs", root + place, room)
-    shown = {*_system(), *DEVICES, *_environment(), *bounds.readable, *bounds.listable, bounds.files}
-    for path in sorted(shown, key=len):  # what holds others comes first
-        _show(path, root)
+    shown = dict.fromkeys((*_system(), *DEVICES, *_environment(), *bounds.readable, bounds.files), _show)
+    for path, put in sorted((shown | dict.fromkeys(bounds.hidden, _hide)).items(), key=lambda item: len(item[0])):
+        put(path, root)  # what holds others comes first
+    for path in bounds.stand_ins:
+        _stand_in(path, root)
     _mount_proc(root + "/proc", own_proc)
     os.chdir(root)
     _checked(_libc.syscall(PIVOT_ROOT, b".", b"."), "pivot_root")
@@ -197,6 +201,20 @@ def _show(path: str, root: str) -> None:
     else:
         os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o600))
     _mount(path, place, flags=MS_BIND | MS_REC)
+
+
+def _hide(path: str, root: str) -> None:
+    """Put nothing in the place of a folder that is shown by now."""
+    if os.path.isdir(root + path):
+        _mount("tmpfs", root + path, "size=1m,mode=0755")
+
+
+def _stand_in(path: str, root: str) -> None:
+    """An empty file as old as the one at `path`."""
+    os.makedirs(os.path.dirname(root + path), exist_ok=True)
+    Path(root + path).touch()
+    changed = os.stat(path).st_mtime_ns
+    os.utime(root + path, ns=(changed, changed))
 
 
 def _become_nobody() -> None:
@@ -242,7 +260,7 @@ def lock_files(bounds: Bounds, own_root: bool = False) -> None:
     _allow(lock, _proc(), read)
     _allow(lock, DEVICES, AccessFs.READ_FILE | AccessFs.WRITE_FILE)
     _allow(lock, [bounds.scratch, *(OWN_FOLDERS if own_root else ("/dev/shm",))], read | write)
-    _allow(lock, bounds.listable, AccessFs.READ_DIR)
+    _allow(lock, [os.path.dirname(path) for path in bounds.stand_ins], AccessFs.READ_DIR)
     lock.apply()
 
 

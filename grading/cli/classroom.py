@@ -110,7 +110,7 @@ def _grade(room: "Classroom", plan: "Plan", layers: frozenset, workers: int, reg
     start, entries, held = time.perf_counter(), [], []
     with (
         tempfile.TemporaryDirectory(prefix="solo-class-") as scratch,
-        Engine(room.unit, layers) as engine,
+        Engine(room.unit, layers, course=room.books.course) as engine,
         _bar() as bar,
     ):
         if why := room.rehearse(engine, Path(tempfile.mkdtemp(dir=scratch))):

@@ -222,3 +222,24 @@ def test_a_folder_that_is_no_course_is_named(unit, tmp_path, solo):
     code, _, complaint = solo("class", "grade", "lab9", "--course", str(tmp_path))
     assert code == 2
     assert "solo class release UNIT" in complaint
+
+
+def test_what_the_grader_could_not_do_is_said_and_done_next_time(course, unit, hand_in, tmp_path, monkeypatch):
+    hand_in("amy")
+    hand_in("bob")
+    room = Classroom(course, unit)
+    start = Cold.start
+
+    def fail_once(self, job):
+        monkeypatch.setattr(Cold, "start", start)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Cold, "start", fail_once)
+    monkeypatch.setattr("grading.classroom.engine.Zygote", lambda unit, layers: Cold())
+    with Engine(unit, frozenset()) as engine:
+        entries = [room.write(graded) for graded in room.run(engine, room.plan().todo, 1, tmp_path / "staged")]
+        assert {e.student: e.reason for e in entries} == {
+            "amy": "it could not be graded now: [Errno 28] No space left on device",
+            "bob": None,
+        }
+        assert room.plan().todo.keys() == {"amy"}

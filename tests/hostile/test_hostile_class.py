@@ -194,7 +194,7 @@ def helpful(server: socket.socket) -> None:
 def entries(given: Given, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     """What the ledger says after one run with two workers."""
     room = Classroom(given.course, given.unit)
-    with Engine(given.unit, frozenset(sandbox.Layer), LIMITS, NEEDS) as engine:
+    with Engine(given.unit, frozenset(sandbox.Layer), LIMITS, NEEDS, given.course) as engine:
         for graded in room.run(engine, room.plan().todo, 2, tmp_path_factory.mktemp("staged")):
             room.write(graded)
     return room.ledger.entries()

@@ -4,15 +4,19 @@ import ast
 import json
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import nbformat
 
 from grading.units import defined_names
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 MODULE = "learner_notebook"
 
@@ -61,10 +65,11 @@ def read_notebook(path: Path) -> list[NotebookCell]:
             f"{path} is not a notebook that can be read ({short(error)}). "
             "Restore it from a backup, or start over with `solo reset`."
         ) from None
-    return [_cell(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    return [code_cell(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
 
 
-def _cell(cell: nbformat.NotebookNode, index: int) -> NotebookCell:
+def code_cell(cell: nbformat.NotebookNode, index: int) -> NotebookCell:
+    """What is needed to run one code cell of a notebook."""
     meta = cell.metadata.get("nbgrader", {})
     tags = cell.metadata.get("tags", [])
     return NotebookCell(
@@ -86,12 +91,13 @@ def run_cells(
     cells: Iterable[NotebookCell],
     module: ModuleType,
     on_cell: Callable[[NotebookCell], None] = lambda cell: None,
+    shell: "InteractiveShell | None" = None,
 ) -> dict[int, str]:
     """Execute cells in `module` as IPython does, magics included; what each raised, by cell index.
 
     A cell that raises does not stop the next one, as in *Run All*.
     """
-    shell = _shell(module)
+    shell = shell or new_shell(module)
     cells = list(cells)
     missing = {name for cell in cells if cell.grade_id and not cell.check for name in cell.defines()}
     errors = {}
@@ -116,13 +122,18 @@ def _is_unwritten(error: BaseException, module: ModuleType, missing: set[str]) -
     return isinstance(error, NotImplementedError) and frames[-1].f_globals is module.__dict__
 
 
-def _shell(module: ModuleType) -> Any:
+def new_shell(module: ModuleType) -> "InteractiveShell":
+    """The one IPython shell of a process, which executes cells in `module`."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
     class Shell(InteractiveShell):
         def enable_gui(self, gui: str | None = None) -> None:
             """`%matplotlib inline` asks for it; a process without a screen has none."""
+
+        def _tee(self, channel: str) -> AbstractContextManager:
+            """Its history would keep all that a cell prints, were it without end."""
+            return nullcontext()
 
     config = Config()
     config.HistoryManager.enabled = False

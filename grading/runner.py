@@ -278,19 +278,35 @@ class Session:
 
     def _pytest(self, checker: Checker, fast_only: bool = False) -> dict[str, Collected]:
         """Run the tests of one exercise; results by test id."""
-        names = {c.class_name: c.name for c in self.checkers.values()}
-        on_test = self.on_test and (lambda cls, test: self.on_test(names[cls], test))
-        plugin = CheckPlugin(
-            self.namespace, self.unit.checkers, self.seed, frozenset({checker.class_name}), fast_only, on_test
-        )
-        _forget_if_edited(self.unit)
-        with _state_kept(), silence():
-            pytest.main([str(self.unit.checkers), f"--rootdir={content_root()}", *PYTEST_ARGUMENTS], plugins=[plugin])
-        if plugin.interrupted:
-            raise KeyboardInterrupt
-        if plugin.collection_error:
-            raise CheckerBroken(f"The checkers of {self.unit.id} cannot run: {plugin.collection_error}")
-        return {test: collected for (_, test), collected in plugin.results.items()}
+        return self._pytest_all([checker], fast_only)[checker.name]
+
+    def _pytest_all(self, wanted: Iterable[Checker], fast_only: bool = False) -> dict[str, dict[str, Collected]]:
+        """Run the tests of several exercises at once; results by exercise and test id."""
+        exercise = {c.class_name: c.name for c in wanted}
+        on_test = self.on_test and (lambda cls, test: self.on_test(exercise[cls], test))
+        plugin = CheckPlugin(self.namespace, self.unit.checkers, self.seed, frozenset(exercise), fast_only, on_test)
+        _pytest_main(self.unit, plugin)
+        results = {name: {} for name in exercise.values()}
+        for (cls, test), collected in plugin.results.items():
+            results[exercise[cls]][test] = collected
+        return results
+
+
+def load_checkers(unit: Unit) -> None:
+    """Read the checkers of `unit` now, so that the first check need not. Raises `CheckerBroken`."""
+    _pytest_main(unit, CheckPlugin({}, unit.checkers, seed=0, classes=frozenset()))
+
+
+def _pytest_main(unit: Unit, plugin: CheckPlugin) -> None:
+    _forget_if_edited(unit)
+    # Without its cut, pytest lists every folder on the way down to the checkers.
+    places = [str(unit.checkers), f"--rootdir={content_root()}", f"--confcutdir={unit.folder}"]
+    with _state_kept(), silence():
+        pytest.main([*places, *PYTEST_ARGUMENTS], plugins=[plugin])
+    if plugin.interrupted:
+        raise KeyboardInterrupt
+    if plugin.collection_error:
+        raise CheckerBroken(f"The checkers of {unit.id} cannot run: {plugin.collection_error}")
 
 
 NOT_TRIED = {Outcome.NOT_ATTEMPTED, Outcome.WAITING}

@@ -1,1 +1,1 @@
-"""Classes: the learners' edition, and grading what a class hands in."""
+"""Classes: the learners' edition, and grading, parallel, isolated and warm, with nbgrader as the book-keeper."""

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import typer
 
-from grading.cli import care, data, learning, quiz, record, watching
+from grading.cli import care, classroom, data, learning, quiz, record, watching
 from grading.files import reason
 
 # By name: to import them all would cost each command a second, and the learner only meets those that are loaded.
 EXPECTED = {
     "Refused", "UnitNotFound", "CheckerError", "ProgressError", "WorkspaceError", "NotebookError", "SourceError",
-    "DataError", "QuizError", "BankError", "ProjectError",
+    "DataError", "QuizError", "BankError", "ProjectError", "ReleaseError", "CourseError", "CollectError",
+    "GradebookError", "NeedsError", "ZygoteError", "BundleError", "HubError",
 }  # fmt: skip
 
 app = typer.Typer(
@@ -36,6 +37,8 @@ data_app.command("list")(data.list_data)
 data_app.command("fetch")(data.fetch_data)
 data_app.command()(data.where)
 app.add_typer(data_app, name="data")
+
+app.add_typer(classroom.app, name="class")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

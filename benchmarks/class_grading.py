@@ -1,0 +1,154 @@
+"""Grading a class: ours with one and two workers beside `nbgrader autograde`, mark by mark and second by second.
+
+python benchmarks/class_grading.py [UNIT] [--students N] [--peer K]
+
+The class is made of the solution with known answers, right and wrong, in the place of some of it. nbgrader grades the
+first K of the same submissions; the time of the whole class is scaled from those, start-up counted once.
+"""
+
+import ast
+import random
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import nbformat
+import typer
+from nbgrader.api import Gradebook
+from rich.console import Console
+from rich.table import Table
+
+from grading.answers import answers
+from grading.build import render
+from grading.classroom.ledger import Ledger
+from grading.release import nbgrader, release
+from grading.source import exercise_of
+from grading.units import Unit, find
+
+CHANGED = 3
+"""At most so many exercises of a submission are not answered as in the solution."""
+
+
+def main(unit: Annotated[str, typer.Argument()] = "phase1/lab1", students: int = 40, peer: int = 5) -> None:
+    """Print seconds and ratios, and fail if a mark differs."""
+    bound = find(unit)
+    with tempfile.TemporaryDirectory() as scratch:
+        course = make_class(bound, Path(scratch, "course"), students)
+        ours = {workers: grade(bound, copy(course, f"ours{workers}"), workers) for workers in (1, 2)}
+        theirs = copy(course, "peer", peer)
+        first, rest = nbgrader_grades(bound, theirs)
+        whole = first + rest * (students - 1) / max(1, peer - 1)
+        table = Table("", "seconds", "a submission", "ratio", title=f"{bound.id}, {students} submissions")
+        table.add_row(f"nbgrader autograde, from {peer}", f"{whole:.0f}", f"{whole / students:.2f}", "")
+        for workers, seconds in ours.items():
+            label = f"solo class grade, {workers} worker{'s' * (workers > 1)}"
+            table.add_row(label, f"{seconds:.0f}", f"{seconds / students:.2f}", f"{whole / seconds:.1f}×")
+        Console().print(table)
+        overhead(bound, course.parent / "ours1", ours[1])
+        compare(bound, marks(course.parent / "ours1", bound), marks(course.parent / "ours2", bound))
+        compare(bound, marks(course.parent / "ours1", bound), marks(theirs, bound))
+
+
+def make_class(unit: Unit, course: Path, students: int) -> Path:
+    """A course with a release of `unit` and `students` submissions, the same ones each time."""
+    release(unit, course)
+    solution, known, rng = render(unit)[unit.solution], answer_codes(unit), random.Random(0)
+    for i in range(students):
+        notebook = nbformat.reads(solution, as_version=4)
+        for answer in rng.sample(sorted(known), rng.randint(0, CHANGED)):
+            exercise, code = known[answer]
+            cell = next(c for c in notebook.cells if exercise_of(unit).get(c.id) == exercise)
+            cell.source = f"{cell.source}\n\n\n{code}"
+        place = course / "submitted" / f"student{i:02}" / unit.name
+        place.mkdir(parents=True)
+        nbformat.write(notebook, place / f"{unit.name}.ipynb")
+    return course
+
+
+def answer_codes(unit: Unit) -> dict[str, tuple[str, str]]:
+    """The exercise and the code of each known answer."""
+    tree = ast.parse(unit.answers.read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    return {
+        answer.name: (
+            answer.exercise,
+            "\n\n".join(ast.unparse(statement) for statement in classes[answer.name].body[2:]),
+        )
+        for answer in answers(unit)
+    }
+
+
+def copy(course: Path, name: str, students: int | None = None) -> Path:
+    """A copy of the course with the first `students` only."""
+    other = course.parent / name
+    shutil.copytree(course, other)
+    for folder in sorted((other / "submitted").iterdir())[students:] if students else ():
+        shutil.rmtree(folder)
+    return other
+
+
+def grade(unit: Unit, course: Path, workers: int) -> float:
+    """Seconds of `solo class grade` as typed, everything included."""
+    solo = Path(sysconfig.get_path("scripts"), "solo")
+    command = [sys.executable, solo, "class", "grade", unit.id, "--course", course, "--workers", str(workers)]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def nbgrader_grades(unit: Unit, course: Path) -> tuple[float, float]:
+    """Seconds of `nbgrader autograde` for the first submission, start-up included, and for the rest."""
+    first = sorted((course / "submitted").iterdir())[0].name
+    times = []
+    for selection in ([f"--student={first}"], []):
+        start = time.perf_counter()
+        run = nbgrader("autograde", unit.name, *selection, course=course)
+        if run.returncode:
+            raise RuntimeError(f"nbgrader autograde failed: {run.stderr.strip()}")
+        times.append(time.perf_counter() - start)
+    start_up = startup(course)
+    return times[0], times[1] - start_up
+
+
+def startup(course: Path) -> float:
+    """Seconds that an nbgrader command takes to do nothing."""
+    start = time.perf_counter()
+    nbgrader("autograde", "--help", course=course)
+    return time.perf_counter() - start
+
+
+def overhead(unit: Unit, course: Path, seconds: float) -> None:
+    """What a submission costs beyond the seconds that its cells and tests take."""
+    entries = Ledger(course, unit.name).entries().values()
+    work, inside = sum(e.work_s for e in entries), sum(e.report.seconds for e in entries)
+    n = len(entries)
+    print(f"a submission works {work / n:.2f} s; running it costs {(inside - work) / n:.2f} s more,")
+    print(f"and the whole command {(seconds - work) / n:.2f} s more, start-up and the rehearsal included")
+
+
+def marks(course: Path, unit: Unit) -> dict[str, dict[str, float | None]]:
+    """The marks in a gradebook, by student and cell."""
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as gradebook:
+        return {
+            submission.student.id: {grade.name: grade.auto_score for n in submission.notebooks for grade in n.grades}
+            for submission in gradebook.assignment_submissions(unit.name)
+        }
+
+
+def compare(unit: Unit, ours: dict, theirs: dict) -> None:
+    """Fail if two gradebooks differ where they have the same student."""
+    both = ours.keys() & theirs.keys()
+    differing = {(s, c, ours[s][c], theirs[s][c]) for s in both for c in ours[s] if ours[s][c] != theirs[s][c]}
+    cells = sum(len(ours[s]) for s in both)
+    print(f"{cells - len(differing)} of {cells} marks of {len(both)} students are the same")
+    if differing:
+        raise SystemExit(f"these differ: {sorted(differing)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

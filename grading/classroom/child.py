@@ -1,0 +1,195 @@
+"""The process of one submission: closes the doors behind itself, runs the cells, and checks what they have defined.
+
+The seed of the checks comes when all cells have run. The reference for an exercise comes once its own result is
+final, so that the process never holds an answer to anything that can still be earned.
+"""
+
+import os
+import pickle
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from grading.classroom import sandbox
+from grading.classroom.channel import teller
+from grading.classroom.integrity import guard, snapshot
+from grading.classroom.sandbox import Bounds, Layer
+from grading.fresh_child import quiet
+from grading.learner_notebook import NotebookCell, new_module, run_cells
+from grading.processes import MARK
+from grading.report import Evidence
+from grading.units import Unit, find
+
+KEPT_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "PYTHONPATH",
+    "SOLO_CONTENT",
+    "SOLO_DATA",
+    "SYSTEMROOT",
+)
+"""All that a submission sees of the instructor's environment."""
+
+Tell = Callable[..., None]
+Ask = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One child's work, sent by the grader."""
+
+    unit: str
+    cells: tuple[NotebookCell, ...]
+    exercises: tuple[str, ...]
+    """Those that others need come before them."""
+    owners: dict[str, str]
+    """The exercise that each name of a solution cell belongs to."""
+    token: str
+    bounds: Bounds
+    layers: frozenset[Layer] = frozenset()
+    dead: dict[str, Evidence] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+def main(connection: Connection) -> None:
+    """Run the job that waits on the line, and leave at once: nothing of the submission's keeps the process."""
+    code = 1
+    try:
+        job: Job = pickle.loads(connection.recv_bytes())
+        _grade(connection, job)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _grade(connection: Connection, job: Job) -> None:
+    tell, ask = teller(connection, job.token)
+    try:
+        folder, checks, module, replaced = _prepare(connection, job, tell, ask)
+        broken = _run_cells(job, module, tell)
+        os.chdir(folder)  # a cell may have gone elsewhere
+        _report(replaced(), tell)
+        checks.begin(module.__dict__, broken)
+        _report(replaced(), tell)
+        for name in job.exercises:
+            tell("exercise", name)
+            tell("done", checks.exercise(name))
+        _report(replaced(), tell)
+    except Exception as error:  # of ours: what the submission's code raises is a result
+        tell("unable", f"The grader itself failed on this submission, {type(error).__name__}: {error}")
+    else:
+        tell("finished")
+
+
+def _prepare(connection: Connection, job: Job, tell: Tell, ask: Ask) -> tuple:
+    """All that is done before the first cell runs, with the locking of the doors at the end."""
+    from grading.classroom.checking import Checks
+
+    sandbox.enclose(job.layers, job.bounds)
+    folder, unit = _desk(job, connection), find(job.unit)
+    checks = Checks(unit, job, tell, ask)
+    module = new_module(Path(job.bounds.scratch), list(job.cells))
+    watch, replaced = guard(tell, str(unit.checkers))
+    if Layer.FILES in job.layers:
+        sandbox.lock_files(job.bounds, own_root=Layer.DISK in job.layers)
+    if Layer.SYSCALLS in job.layers:
+        sandbox.lock_calls()
+    watch()
+    return folder, checks, module, replaced
+
+
+def _desk(job: Job, connection: Connection) -> Path:
+    """The quiet place where the notebook runs: a folder of its own, no open files, no secrets, fresh random state."""
+    scratch = Path(job.bounds.scratch)
+    folder = scratch / "submission"
+    shutil.copytree(job.bounds.files, folder)
+    quiet(folder)
+    if os.name == "posix":
+        os.closerange(3, connection.fileno())
+        os.closerange(connection.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    os.environ.clear()
+    os.environ |= kept | dict.fromkeys(("HOME", "TMPDIR", "SOLO_HOME", "IPYTHONDIR"), str(scratch))
+    os.environ |= {MARK: str(scratch), "SOLO_PROGRESS": str(scratch / "progress.json")}
+    os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGCHLD", signal.SIGINT)}:
+        signal.signal(number, signal.SIG_DFL)
+    _reseed()
+    return folder
+
+
+def _reseed() -> None:
+    """A fork copies the random state; each submission begins with its own."""
+    import numpy as np
+    import torch
+
+    random.seed()
+    np.random.seed()
+    torch.seed()
+
+
+def _run_cells(job: Job, module: ModuleType, tell: Tell) -> dict[str, str]:
+    """Execute the cells and tell what they show; why a name is not defined, by name."""
+    from grading.classroom.recorder import Stream, give, recording_shell
+
+    shell, recorder = recording_shell()
+    give(shell, module)
+    running: list[tuple[int, float]] = []
+
+    def hand_over() -> None:
+        for index, start in running:
+            tell("outputs", index, recorder.take(), time.perf_counter() - start)
+        running.clear()
+
+    def on_cell(cell: NotebookCell) -> None:
+        hand_over()
+        tell("cell", cell.index, cell.label)
+        running.append((cell.index, time.perf_counter()))
+
+    with redirect_stdout(Stream(recorder, "stdout")), redirect_stderr(Stream(recorder, "stderr")):
+        errors = run_cells(job.cells, module, on_cell, shell)
+    hand_over()
+    broken = dict(job.broken)
+    for cell in job.cells:
+        if cell.index in errors:
+            tell("problem", f"{cell.label} raised {errors[cell.index]}")
+            broken |= dict.fromkeys(cell.defines(), f"{cell.label} raised {errors[cell.index]}")
+    return broken
+
+
+def _report(names: list[str], tell: Tell) -> None:
+    if names:
+        tell("flag", f"replaced: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}")
+
+
+def warm(unit: Unit) -> None:
+    """Load what every submission to `unit` needs; what only its author may know is forgotten again."""
+    import grading.classroom.preload  # noqa: F401 - all of it, once
+    from grading.classroom.checking import load
+    from grading.classroom.recorder import recording_shell
+
+    load(unit)
+    recording_shell()
+    snapshot()
+    assert_one_thread()
+
+
+def assert_one_thread() -> None:
+    """A fork copies one thread only: what another one holds would be held for ever."""
+    threads = len(os.listdir("/proc/self/task")) if sys.platform == "linux" else threading.active_count()
+    if threads != 1:
+        raise RuntimeError(f"{threads} threads run where there must be one: it is not safe to fork.")

@@ -1,0 +1,164 @@
+"""Grading a class: workers execute, this process keeps the books. Nothing that one submission does stops the next."""
+
+import shutil
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from grading.classroom.books import CHECK, Books, NotBooked
+from grading.classroom.engine import Engine, Result
+from grading.classroom.intake import Intake, digest_of, stage, take_in
+from grading.classroom.ledger import Entry, Ledger, grader_digest
+from grading.classroom.zygote import ZygoteError
+from grading.learner_notebook import read_notebook
+from grading.units import Unit
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One submission, executed and not yet in the books."""
+
+    student: str
+    intake: Intake | None
+    """None if the grader failed before it could be run."""
+    result: Result
+    staged: Path
+    """The folder that nbgrader takes the submissions from."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A mark that a regrading would change."""
+
+    student: str
+    cell: str
+    before: float | None
+    after: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is to be graded, and who is left out because nothing has changed."""
+
+    todo: dict[str, Path]
+    done: tuple[str, ...]
+    outdated: tuple[str, ...]
+    """Of the done, those whose marks were given by other checkers than today's."""
+
+
+class Classroom:
+    """One assignment of one course."""
+
+    def __init__(self, course: Path, unit: Unit) -> None:
+        self.unit, self.assignment = unit, unit.name
+        self.books = Books(course)
+        self.ledger = Ledger(self.books.course, self.assignment)
+        self.released = self.books.released(self.assignment)
+        self._grader = grader_digest(unit)
+
+    def plan(self, again: bool = False, only: Collection[str] = ()) -> Plan:
+        """What there is to do: what is new or has changed, or `again` everything; `only` these students."""
+        known = self.ledger.entries()
+        todo, done, outdated = {}, [], []
+        for student, folder in self.books.submissions(self.assignment).items():
+            if only and student not in only:
+                continue
+            entry = known.get(student)
+            if again or entry is None or entry.submission != digest_of(folder):
+                todo[student] = folder
+            else:
+                done.append(student)
+                outdated += [student] if entry.grader != self._grader else []
+        return Plan(todo, tuple(done), tuple(outdated))
+
+    def rehearse(self, engine: Engine, scratch: Path) -> str | None:
+        """Grade the solution: why it does not get full marks here, if it does not. Then nobody would."""
+        if not self.unit.solution.exists():
+            return None
+        result = engine.grade(read_notebook(self.unit.solution), scratch)
+        report = result.report
+        if report.points == report.max_points:
+            return None
+        failed = [r.evidence.message for e in report.path for r in e.requirements if r.evidence]
+        return f"{report.points:g} of {report.max_points:g} points; {[*report.problems, *failed, 'no reason'][0]}"
+
+    def run(self, engine: Engine, todo: dict[str, Path], workers: int, scratch: Path) -> Iterator[Graded]:
+        """Execute and check submissions, `workers` at a time, in whatever order they end."""
+        with ThreadPoolExecutor(workers) as pool:
+            waiting = [
+                pool.submit(self._one, engine, s, folder, scratch / str(i))
+                for i, (s, folder) in enumerate(todo.items())
+            ]
+            try:
+                for future in as_completed(waiting):
+                    yield future.result()
+            except BaseException:  # Ctrl-C too: nobody waits for what is under way
+                for future in waiting:
+                    future.cancel()
+                engine.close()
+                raise
+
+    def _one(self, engine: Engine, student: str, folder: Path, scratch: Path) -> Graded:
+        """Take in, stage, run and check one submission. A failure of ours is told, and tried again next time."""
+        place = scratch / student / self.assignment
+        try:
+            intake = take_in(folder, self.released, self.assignment)
+            stage(folder, intake, self.assignment, place)
+            self._add_released_files(place)
+            result = engine.refused(intake.reason) if intake.reason else engine.grade(intake.cells, place)
+        except (OSError, EOFError, ZygoteError) as error:
+            return Graded(student, None, engine.refused(f"it could not be graded now: {error}"), scratch)
+        return Graded(student, intake, result, scratch)
+
+    def _add_released_files(self, place: Path) -> None:
+        """What the instructor gave out with the notebook, in place of the student's copies."""
+        given = self.books.folder("source", ".", self.assignment)
+        shutil.copytree(given, place, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__"), dirs_exist_ok=True)
+
+    def changes(self, graded: Collection[Graded]) -> list[Change]:
+        """The marks that would change if `graded` were written."""
+        before = self.books.marks(self.assignment)
+        found = []
+        for one in (g for g in graded if g.intake):
+            for name, after in marks(one).items():
+                was = before.get(one.student, {}).get(name)
+                if was is None or abs(was - after) > 1e-6:
+                    found.append(Change(one.student, name, was, after))
+        return found
+
+    def write(self, graded: Graded) -> Entry:
+        """Put one submission into nbgrader's gradebook and into the ledger; its entry.
+
+        What could not be run or booked is not put down as done: the next run tries it again.
+        """
+        reason, intake = graded.result.reason, graded.intake
+        booked = False
+        try:
+            if intake:
+                self.books.book(self.assignment, graded.student, graded.staged, graded.result, intake.notes)
+                booked = True
+        except NotBooked as error:
+            reason = f"nbgrader could not take it: {error}"
+        finally:
+            shutil.rmtree(graded.staged, ignore_errors=True)
+        entry = Entry(
+            student=graded.student,
+            submission=intake.digest if intake else "",
+            grader=self._grader,
+            report=graded.result.report,
+            reason=reason,
+            work_s=graded.result.work_s,
+            flags=graded.result.flags,
+            notes=intake.notes if intake else (),
+        )
+        if booked:
+            self.ledger.write(entry)
+        return entry
+
+
+def marks(graded: Graded) -> dict[str, float]:
+    """The marks by graded cell, as they go into the gradebook: core exercises only, nothing for what is flagged."""
+    withheld = bool(graded.result.flags)
+    core = (e for e in graded.result.report.exercises if not e.side_quest)
+    return {f"{CHECK}{e.name}": 0.0 if withheld else e.points for e in core}

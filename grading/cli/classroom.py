@@ -1,0 +1,202 @@
+"""`solo class`: what an instructor types, from the release of a lab to the marks in a learning platform."""
+
+import os
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from grading import units
+from grading.cli import show
+
+if TYPE_CHECKING:
+    from grading.classroom.grade import Change, Classroom, Graded, Plan
+    from grading.classroom.ledger import Entry
+
+app = typer.Typer(help="A class: release, collect, grade, feedback, export.", no_args_is_help=True)
+
+Assignment = Annotated[str, typer.Argument(metavar="UNIT", help="The lab, as in `solo list`.")]
+Course = Annotated[Path, typer.Option(help="The course's folder.")]
+HERE = Path("course")
+
+
+@app.command()
+def release(unit: Assignment, course: Course = HERE) -> None:
+    """Put a lab into the course: its source, and from it the version that students get."""
+    from grading.release import release as release_unit
+
+    show.say(f"Released: {show.short(release_unit(units.find(unit), course))}")
+
+
+@app.command()
+def collect(
+    unit: Assignment,
+    source: Annotated[
+        Path | None, typer.Argument(help="A folder or zip of submissions; nbgrader's exchange without it.")
+    ] = None,
+    course: Course = HERE,
+) -> None:
+    """Take in what was handed in: from a folder or a zip, Moodle's and Canvas's too, or from nbgrader's exchange."""
+    from grading.classroom.books import Books
+    from grading.classroom.collect import collect as collect_from
+    from grading.release import nbgrader
+
+    assignment = units.find(unit).name
+    if source is None:
+        run = nbgrader("collect", assignment, "--update", course=course)
+        if run.returncode:
+            raise show.Refused(f"nbgrader cannot collect {assignment}: {run.stderr.strip().splitlines()[-1]}")
+        show.say(f"Collected {assignment} from the exchange.")
+        return
+    collected = list(collect_from(Books(course), assignment, source))
+    for one in collected:
+        if one.state not in {"new", "same"}:
+            show.say(f"{one.student}: {one.state}")
+    counts = Counter(one.state.split(":")[0] for one in collected)
+    show.say(", ".join(f"{n} {state}" for state, n in counts.items()) or f"There is nothing in {source}.")
+
+
+@app.command()
+def grade(
+    unit: Assignment,
+    course: Course = HERE,
+    workers: Annotated[int | None, typer.Option(min=1, help="Submissions at a time; all cores without it.")] = None,
+    students: Annotated[list[str] | None, typer.Option("--student", help="Only this one; may be repeated.")] = None,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="All again, and show what would change before it is written.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write what a regrading changes.")] = False,
+    require_sandbox: Annotated[
+        bool, typer.Option("--require-sandbox", help="Refuse to run where a layer of isolation is missing.")
+    ] = False,
+) -> None:
+    """Grade what is new or has changed; nothing that a submission does stops the others."""
+    from grading.classroom.grade import Classroom
+
+    room = Classroom(course, units.find(unit))
+    plan = room.plan(again=regrade, only=students or ())
+    _announce(plan)
+    if plan.todo:
+        layers = _layers(require_sandbox)
+        _grade(room, plan, layers, min(workers or os.cpu_count() or 1, len(plan.todo)), regrade, yes)
+
+
+def _announce(plan: "Plan") -> None:
+    same = f"; {len(plan.done)} are graded and unchanged" if plan.done else ""
+    show.say(f"{len(plan.todo)} submissions to grade{same}.")
+    if plan.outdated:
+        show.say(f"{len(plan.outdated)} of those were graded by other checkers than today's: --regrade shows changes.")
+
+
+def _layers(required: bool) -> frozenset:
+    """The layers of isolation that this machine has; those that it has not are named before anything runs."""
+    from grading.classroom import sandbox
+
+    missing = sandbox.layers()
+    for layer, why in missing.items():
+        show.say(f"Not here: {layer} ({why}).", style="magenta")
+    if missing and required:
+        raise show.Refused("Nothing was run: --require-sandbox asks for every layer.")
+    return frozenset(sandbox.Layer) - missing.keys()
+
+
+def _grade(room: "Classroom", plan: "Plan", layers: frozenset, workers: int, regrade: bool, yes: bool) -> None:
+    from grading.classroom.engine import Engine
+
+    start, entries, held = time.perf_counter(), [], []
+    with (
+        tempfile.TemporaryDirectory(prefix="solo-class-") as scratch,
+        Engine(room.unit, layers, course=room.books.course) as engine,
+        _bar() as bar,
+    ):
+        if why := room.rehearse(engine, Path(tempfile.mkdtemp(dir=scratch))):
+            raise show.Refused(f"Nobody was graded, for here the solution itself gets {why}.")
+        task = bar.add_task(room.assignment, total=len(plan.todo))
+        for graded in room.run(engine, plan.todo, workers, Path(scratch)):
+            if regrade:
+                held.append(graded)
+            else:
+                entries.append(room.write(graded))
+                _tell(bar, entries[-1])
+            bar.advance(task)
+        if regrade:
+            entries = _regrade(room, held, yes)
+    if entries:
+        _summary(entries, time.perf_counter() - start)
+
+
+def _regrade(room: "Classroom", held: "list[Graded]", yes: bool) -> "list[Entry]":
+    changes = room.changes(held)
+    for change in sorted(changes, key=lambda c: (c.student, c.cell)):
+        show.say(_change(change))
+    show.say(f"{len(changes)} marks of {len({c.student for c in changes})} students change.", style="bold")
+    if changes and not yes:
+        show.say("Nothing is written; --yes writes it.")
+        return []
+    return [room.write(graded) for graded in held]
+
+
+def _change(change: "Change") -> str:
+    before = "none" if change.before is None else f"{change.before:g}"
+    return f"{change.student}: {change.cell} {before} → {change.after:g}"
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=show.console)
+
+
+def _tell(bar: Progress, entry: "Entry") -> None:
+    """A line for a student whom a person should look at."""
+    lines = [entry.reason] if entry.reason else []
+    lines += [f"looks like tampering, marks withheld: {flag}" for flag in entry.flags]
+    for line in lines:
+        bar.console.print(f"{entry.student}: {line}", markup=False, soft_wrap=True)
+
+
+def _summary(entries: "list[Entry]", seconds: float) -> None:
+    points = sorted(e.report.points for e in entries if e.report and not e.reason)
+    middle = f", median {points[len(points) // 2]:g} of {entries[0].report.max_points:g} points" if points else ""
+    show.say(f"{len(entries)} graded in {seconds:.0f} s{middle}.", style="bold")
+    for what, n in (
+        ("could not be read or run", sum(bool(e.reason) for e in entries)),
+        ("look like tampering: their marks wait for a person", sum(bool(e.flags) for e in entries)),
+        ("had cells put back or mended", sum(bool(e.notes) for e in entries)),
+    ):
+        if n:
+            show.say(f"{n} {what}.")
+
+
+@app.command()
+def feedback(unit: Assignment, course: Course = HERE) -> None:
+    """Write each student's feedback: nbgrader's page, and a progress.json to merge."""
+    from grading.classroom.books import Books
+    from grading.classroom.feedback import feedback as write_feedback
+
+    written = 0
+    for student, why_not in write_feedback(Books(course), units.find(unit).name):
+        if why_not:
+            show.say(f"{student}: {why_not}", style="red")
+        written += not why_not
+    show.say(f"{written} students' feedback is in {show.short(course.resolve() / 'feedback')}.")
+
+
+@app.command()
+def export(
+    unit: Assignment,
+    to: Annotated[Path, typer.Argument(help="The CSV file to write.")],
+    course: Course = HERE,
+    form: Annotated[str, typer.Option("--format", help="canvas or moodle.")] = "canvas",
+) -> None:
+    """Write the marks as a table that Canvas or Moodle imports."""
+    from grading.classroom.books import Books
+    from grading.classroom.export import export as write_marks
+
+    if form not in {"canvas", "moodle"}:
+        raise show.Refused(f"There is no format {form!r}: canvas or moodle.")
+    count = write_marks(Books(course), units.find(unit).name, to, form)
+    show.say(f"The marks of {count} students are in {show.short(to)}.")

@@ -9,7 +9,7 @@ COURSE ?= course
 TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: start install test test-all lint notebooks mutate release results bench links wheels lock browser
+.PHONY: start install test test-all lint notebooks mutate release results hub bench links wheels lock browser
 
 start: install
 	@$(VENV)/bin/solo start $(ARGS)
@@ -70,6 +70,11 @@ RESULTS = $(wildcard phase*/project_*/results.py capstone/results.py)
 results: install
 	@for script in $(RESULTS); do OMP_NUM_THREADS=1 $(PY) $$script || exit 1; done
 
+# A class on one server, walked through with accounts that are made and removed: as root, on Linux.
+hub: install
+	$(PY) -m pip install --quiet --requirement grading/classroom/hub/requirements.txt
+	$(PY) -m pytest -q tests/test_hub.py
+
 bench: install
 	OMP_NUM_THREADS=1 $(PY) benchmarks/check_overhead.py
 	OMP_NUM_THREADS=1 $(PY) benchmarks/turnaround.py $(ARGS)
@@ -91,3 +96,7 @@ lock: install
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-index-url \
 	  --custom-compile-command "make lock" --output-file requirements.txt pyproject.toml
 	echo "-e ." >> requirements.txt
+	grep -v '^-e' requirements.txt > $(VENV)/constraints.txt
+	cd grading/classroom/hub && $(CURDIR)/$(PY) -m uv pip compile --quiet --universal --python-version 3.11 \
+	  --no-annotate --no-emit-index-url --custom-compile-command "make lock" \
+	  --constraint $(CURDIR)/$(VENV)/constraints.txt --output-file requirements.txt requirements.in

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from grading.classroom.grade import Change, Classroom, Graded, Plan
     from grading.classroom.ledger import Entry
 
-app = typer.Typer(help="A class: release, collect, grade, feedback, export.", no_args_is_help=True)
+app = typer.Typer(help="A class: bundle, release, collect, grade, feedback, export.", no_args_is_help=True)
 
 Assignment = Annotated[str, typer.Argument(metavar="UNIT", help="The lab, as in `solo list`.")]
 Course = Annotated[Path, typer.Option(help="The course's folder.")]
 HERE = Path("course")
+
+
+@app.command()
+def bundle(to: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:
+    """Write the learners' edition of this repository: no solutions, alternatives or keys."""
+    from grading.classroom.bundle import bundle as write_edition
+
+    show.say(f"{len(write_edition(to))} files are in {show.short(to.resolve())}: what learners need, and no solutions.")
 
 
 @app.command()

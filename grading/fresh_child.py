@@ -1,5 +1,6 @@
 """The child process of a fresh run: executes the cells, checks the exercises, and tells its parent of every step."""
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -29,6 +30,9 @@ def with_settings(settings: dict[str, str], target: Callable[..., None], *argume
         del os.environ[name]
     os.environ |= settings
     all_units.cache_clear()
+    if sys.platform == "linux":
+        # A child of a fork server would start its own by another one, and each DataLoader worker would load torch.
+        multiprocessing.set_start_method("fork", force=True)
     target(*arguments)
 
 

@@ -28,12 +28,22 @@ class LaunchError(RuntimeError):
     """A rank raised, died or took too long."""
 
 
+class StubMet(LaunchError, NotImplementedError):
+    """A rank met a function that is not written yet, whose name is `stub`."""
+
+    def __init__(self, stub: str) -> None:
+        super().__init__(f"`{stub}` is not written yet")
+        self.stub = stub
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a rank has nothing to return, and when that happened, in seconds since the epoch."""
 
     story: str
     at: float
+    stub: str | None = None
+    """The function that is not written yet, if that is why."""
 
 
 def launch(function: Callable[..., Any], *arguments: Any, ranks: int = 2, seconds: float = 60.0) -> list[Any]:
@@ -41,7 +51,8 @@ def launch(function: Callable[..., Any], *arguments: Any, ranks: int = 2, second
 
     The function may be defined in a notebook. While it runs, the process group is up, with the backend gloo, and each
     process has one math thread. Raises `LaunchError`, with the traceback of the rank that failed first, if one raises,
-    dies, or is not done after `seconds`. Nothing is left running.
+    dies, or is not done after `seconds`; `StubMet` where that rank met an exercise that is not written yet. Nothing is
+    left running.
     """
     context = _context()
     call = (function, arguments) if context.get_start_method() == "fork" else _by_value(function, arguments)
@@ -63,6 +74,8 @@ def launch(function: Callable[..., Any], *arguments: Any, ranks: int = 2, second
     if failures:
         # The others fail in its wake, with "connection closed by peer".
         rank = min(failures, key=lambda rank: failures[rank].at)
+        if failures[rank].stub:
+            raise StubMet(failures[rank].stub)
         raise LaunchError(f"rank {rank} of {ranks} {failures[rank].story}")
     return outcomes
 
@@ -121,10 +134,16 @@ def _run(call: tuple | bytes, rank: int, ranks: int, folder: str, seconds: float
             timeout=timedelta(seconds=seconds),
         )
         _leave(function(*arguments), folder, rank)
-    except BaseException:
-        _leave(Failure(f"failed:\n{traceback.format_exc()}", at=time.time()), folder, rank)
+    except BaseException as error:
+        stub = _function_of(error) if isinstance(error, NotImplementedError) else None
+        _leave(Failure(f"failed:\n{traceback.format_exc()}", at=time.time(), stub=stub), folder, rank)
         sys.exit(1)
     dist.destroy_process_group()
+
+
+def _function_of(error: BaseException) -> str:
+    """The function that raised `error`."""
+    return [frame for frame, _ in traceback.walk_tb(error.__traceback__)][-1].f_code.co_qualname
 
 
 def _leave(outcome: Any, folder: str, rank: int) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from labkit import launch as module
-from labkit.launch import LaunchError, launch
+from labkit.launch import LaunchError, StubMet, launch
 
 
 def total(x: torch.Tensor) -> tuple[int, torch.Tensor]:
@@ -48,6 +48,14 @@ def test_the_rank_that_failed_first_is_named() -> None:
 
     with pytest.raises(LaunchError, match=r"rank 1 of 2 failed:(.|\n)*of rank one"):
         launch(faulty)
+
+
+def test_an_unwritten_function_is_named() -> None:
+    def unwritten() -> None:
+        raise NotImplementedError
+
+    with pytest.raises(StubMet, match=r"`test_an_unwritten_function_is_named.<locals>.unwritten` is not written yet"):
+        launch(unwritten)
 
 
 def test_a_rank_that_dies_is_named() -> None:

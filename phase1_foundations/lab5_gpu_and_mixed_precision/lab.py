@@ -510,8 +510,9 @@ In `float16`, gradients below $6 \cdot 10^{-8}$ are zero. Multiply the loss by $
 $S$, by the chain rule; divide before the step. How large is $S$? As large as goes well, found by trying: grow it from
 time to time, and shrink it when something overflows.
 
-**Task.** Write `LossScaler(init_scale=65536.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000)`, equal in
-behaviour to `torch.amp.GradScaler`, but without it. A number is *bad* here if it is infinite or NaN.
+**Task.** Write `LossScaler(init_scale=65536.0, growth_factor=2.0, backoff_factor=0.5, growth_interval=2000)`, which
+does in ordinary training what `torch.amp.GradScaler` does, but without it. A number is *bad* here if it is infinite
+or NaN.
 
 - `scale(loss)` returns the loss times the scale.
 - `unscale_(optimizer)` divides the gradients of all the optimizer's parameters by the scale, and notes whether any
@@ -681,8 +682,9 @@ def slow_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, lab
    an index or in an `if`, ends in the operator `_local_scalar_dense`.
 3. `fast_step(model, optimizer, x, labels)` does what `slow_step` does, with the same updates, loss and accuracy up to
    rounding. It returns loss and accuracy as two **tensors** without dimensions, off the tape. It runs the same number
-   of operators for every batch size, and, with an optimizer that reads nothing, makes no reads at all. The accuracy is
-   a number of the type of the logits.
+   of operators for every batch size, and, with an optimizer that reads nothing, makes no reads at all. The model may
+   compute in any type of float: `F.cross_entropy` wants its `weight` in that of the logits, and the accuracy has it
+   too.
 """
 
 

@@ -301,7 +301,7 @@ everything, unseen = clothing_or_digits(train=True), clothing_or_digits(train=Fa
 
 
 def pictures(data: object, classes: Sequence[int], per_class: int) -> tuple[Tensor, Tensor]:
-    """The first pictures of each class as floats with mean 0.5 and range 1, and labels that count `classes` from 0."""
+    """The first pictures of each class as floats from 0 to 1, and labels that count `classes` from 0."""
     rows = torch.cat([(data.labels == c).nonzero()[:per_class, 0] for c in classes])
     labels = torch.arange(len(classes)).repeat_interleave(per_class)[: len(rows)]
     return data.images[rows].float() / 255, labels
@@ -457,7 +457,8 @@ plt.show()
 
 # %% [markdown]
 """
-**What you should see.** A strong diagonal, and most of the errors between pullover and coat, which differ by a zip.
+**What you should see.** A diagonal, and the largest share of the errors between pullover and coat, which differ by a
+zip: mostly coats that are taken for pullovers.
 Among the worst mistakes you will find pictures that you would have got wrong, too.
 """
 
@@ -508,20 +509,22 @@ def grad_cam(model: nn.Module, image: Tensor, target: int) -> Tensor:
 
 
 # %% tags=["demo"]
-figure, axes = plt.subplots(1, 5, figsize=(9, 2.2))
-for c, axis in enumerate(axes):
+figure, axes = plt.subplots(2, 5, figsize=(9, 3.9))
+for c, (above, below) in enumerate(axes.T):
     row = (test_labels == c).nonzero()[3, 0]
     cam = grad_cam(network, test_images[row], c)
-    axis.imshow(test_images[row, 0], cmap="gray")
-    axis.imshow(F.interpolate(cam[None, None], size=28, mode="bilinear")[0, 0], cmap="inferno", alpha=0.5)
-    axis.set_title(names[c], fontsize=9)
-    axis.axis("off")
+    above.imshow(test_images[row, 0], cmap="gray")
+    below.imshow(F.interpolate(cam[None, None], size=28, mode="bilinear")[0, 0], cmap="inferno")
+    above.set_title(names[c], fontsize=9)
+    above.axis("off")
+    below.axis("off")
 plt.show()
 
 # %% [markdown]
 """
-**What you should see.** Bright patches on the parts that decide: shoulders and sleeves, the gap between trouser legs.
-The maps are 4×4, so expect a torch light and no outline.
+**What you should see.** Above the pictures, below their maps, with bright patches where the evidence for the class is:
+often at one end of a sleeve or beside the waist, and not always where you would look. The maps are 4×4, so expect a
+torch light and no outline.
 """
 
 # %%

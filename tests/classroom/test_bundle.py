@@ -16,7 +16,6 @@ from grading import units
 from grading.classroom.bundle import BundleError, bundle, withheld
 from grading.reference import parts
 
-
 KNOWN = "test_", "answers"
 """Files that may come near a solution: tests have closed forms, and mistakes are solutions but for one thing."""
 

@@ -12,11 +12,13 @@ from grading.units import Unit
 
 COURSE_CONFIG = '''"""nbgrader's settings for this course: those the labs are built with, then your own."""
 
+import os
+
 from grading.nbgrader_config import settings
 
 c = get_config()  # noqa: F821 - nbgrader defines it
 c.merge(settings())
-c.CourseDirectory.course_id = "pytorch-solo-leveling"
+c.CourseDirectory.course_id = os.environ.get("SOLO_COURSE", "pytorch-solo-leveling")  # a class's server sets it
 '''
 
 

@@ -62,6 +62,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path == CONTENT and not _asks_for_content(config) else None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs side by side: the tests of a unit stay together, for they run it once, and so do those of a file.
+
+    Units come first: they take longest, and one that began last would keep the others waiting.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_unit_of(item) or item.path.name))
+    items.sort(key=lambda item: _unit_of(item) is None)
+
+
+def _unit_of(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    unit = callspec.params.get("unit") if callspec else None
+    return unit.id if isinstance(unit, Unit) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_real_home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

@@ -202,9 +202,7 @@ def test_two_learners_and_an_instructor(served, people):
     for learner, names in ((alan, one), (grace, everything)):
         path = f"/api/contents/{LAB}/{LAB}.ipynb"
         found = learner.gets(path)
-        assert found.status_code == 200, (
-            f"{found.text[-500:]} {learner.types(served, 'find', '.', '/home', '/var/tmp', '-name', '*.ipynb', '-not', '-path', '*edition*').stdout[-1500:]}"
-        )
+        assert found.status_code == 200, found.text[-2000:]
         model = found.json()
         for cell in model["content"]["cells"]:
             name = cell["metadata"].get("nbgrader", {}).get("grade_id")

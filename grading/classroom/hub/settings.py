@@ -67,5 +67,6 @@ def environment(settings: ClassSettings, user: str) -> dict[str, str]:
     return {
         "PYTHONPATH": str(settings.root_of(user)),
         "JUPYTER_CONFIG_PATH": os.pathsep.join(map(str, places)),
+        "SOLO_COURSE": settings.course,
         "SOLO_DATA": str(settings.data),
     }

@@ -1,1 +1,0 @@
-"""An image classifier, from pictures to a file that serves."""

@@ -1,0 +1,1 @@
+"""An image classifier, from pictures to a file that serves."""

@@ -88,18 +88,24 @@ def _absent(error: BaseException, frames: Frames, namespace: dict[str, Any]) -> 
         name = error.args[0]
         message = f"`{name}` is not defined here: {_remedy(namespace)}"
         return Outcome.FAILED, Evidence(stage="undefined", message=message), name
+    if isinstance(error, NotImplementedError) and (met := getattr(error, "stub", None)):  # in another process
+        return Outcome.NOT_ATTEMPTED, _unwritten(met), met.split(".")[0]
     if not owns(namespace, last):
         return None
     if isinstance(error, NotImplementedError):
         name = full_name(namespace, last)
         blamed = name.split(".")[0]  # the exercise's function or class, or a project's module
         said = name if isinstance(namespace, Package) else blamed
-        return Outcome.NOT_ATTEMPTED, Evidence(stage="not_attempted", message=f"`{said}` is not written yet"), blamed
+        return Outcome.NOT_ATTEMPTED, _unwritten(said), blamed
     if isinstance(error, NameError) and error.name:
         message = f"your code uses `{error.name}`, which is not defined"
         evidence = Evidence(stage="undefined", message=message, line=_learner_line(frames, namespace))
         return Outcome.RAISED, evidence, error.name
     return None
+
+
+def _unwritten(name: str) -> Evidence:
+    return Evidence(stage="not_attempted", message=f"`{name}` is not written yet")
 
 
 def _remedy(namespace: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a checker file is written with: `Exercise`, `guard`, `raises`, `forbid` and `count_calls`."""
+"""What a checker file is written with: `Exercise`, `guard`, `raises`, `forbid`, `count_calls` and `StubMet`."""
 
 import functools
 from collections import Counter
@@ -61,6 +61,15 @@ def raises(*expected: type[BaseException], match: str | None = None) -> Iterator
     except Exception as error:
         raise AssertionError(f"expected {names} to be raised, got {type(error).__name__}: {error}") from error
     raise AssertionError(f"expected {names} to be raised, but nothing was")
+
+
+class StubMet(NotImplementedError):
+    """A check that runs the learner's code in another process has met a function there that is not written yet."""
+
+    def __init__(self, stub: str) -> None:
+        """`stub` is the function's name, in a project with its module: `data.split`."""
+        super().__init__(f"`{stub}` is not written yet")
+        self.stub = stub
 
 
 class ForbiddenCall(AssertionError):

@@ -65,12 +65,14 @@ def _changed(namespace: dict[str, Any], module: str | None, change: Callable[[di
     if absent:  # a module that could not be imported
         namespace[module] = ModuleType(module)
     scope = namespace if module is None else vars(namespace[module])
-    old = dict(scope)
+    old, rebased = dict(scope), []
     try:
         change(scope)
-        _spread(namespace, old, scope)
+        rebased = _spread(namespace, old, scope)
         yield
     finally:
+        for heir, bases in rebased:
+            heir.__bases__ = bases
         if absent:
             del namespace[module]
         for scope, names in before:
@@ -79,16 +81,26 @@ def _changed(namespace: dict[str, Any], module: str | None, change: Callable[[di
             scope.update(names)
 
 
-def _spread(namespace: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Where another module has imported a function or class that was replaced, let it have the new one."""
+def _spread(namespace: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> list[tuple[type, tuple]]:
+    """Where another module has imported a function or class that was replaced, let it have the new one.
+
+    So do classes that inherit from it; returns those, with the bases that they had.
+    """
     renewed = {
         id(value): new[name]
         for name, value in old.items()
         if isinstance(value, FunctionType | type) and name in new and new[name] is not value
     }
+    rebased = []
     for scope in _scopes(namespace):
         if scope is not new:
+            for value in [v for v in scope.values() if isinstance(v, type)]:
+                bases = tuple(renewed.get(id(base), base) for base in value.__bases__)
+                if bases != value.__bases__:
+                    rebased.append((value, value.__bases__))
+                    value.__bases__ = bases
             scope.update({name: renewed[id(value)] for name, value in scope.items() if id(value) in renewed})
+    return rebased
 
 
 def _scopes(namespace: dict[str, Any]) -> list[dict[str, Any]]:

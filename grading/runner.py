@@ -94,6 +94,11 @@ class Result:
         return overall(self.requirements) is Outcome.PASSED
 
     @property
+    def waits(self) -> bool:
+        """A needed exercise is in the way."""
+        return overall(self.requirements) is Outcome.WAITING
+
+    @property
     def fast_signatures(self) -> dict[str, Signature]:
         """What a cause is looked for by: the failures of tests that are not slow."""
         slow = {r.id for r in self.requirements if r.slow}
@@ -161,7 +166,8 @@ class Session:
         if failing in ((), deadly):
             return result
         carried = self._with_references(checker, failing)
-        return max(result, carried, key=lambda r: award(r.requirements, 1))
+        # What does not even run for want of others says less than what runs with the reference in their place.
+        return max(result, carried, key=lambda r: (award(r.requirements, 1), not r.waits))
 
     def _all_needs(self, checker: Checker) -> tuple[str, ...]:
         """Needed exercises, and those that they need, first things first."""

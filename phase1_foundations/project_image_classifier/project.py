@@ -192,9 +192,12 @@ the validation part, never on the test part, and changes no answer. The report's
 from image_classifier import evaluation
 from image_classifier.training import logits_of
 
+judged = training.build(small, pictures)
+judged.run()
+mean, std = judged.training_set.mean, judged.training_set.std
 examples = data.PictureDataset(test, torch.arange(len(test.labels)), mean, std)
-on_test = logits_of(trainer.best_model(), data.loader(examples, data.ordered_batches(len(examples), 100)))
-assessment = evaluation.assess(trainer.validate(), on_test)
+on_test = logits_of(judged.best_model(), data.loader(examples, data.ordered_batches(len(examples), 100)))
+assessment = evaluation.assess(judged.validate(), on_test)
 print(f"accuracy {assessment.accuracy:.1%}, temperature {assessment.temperature:.2f}")
 worst_class = int(assessment.per_class.f1.argmin())
 print(f"hardest class: {test.classes[worst_class]}, F1 {assessment.per_class.f1[worst_class]:.2f}")
@@ -240,7 +243,8 @@ for command in (
 ):
     done = subprocess.run([sys.executable, "-m", "image_classifier", *command], capture_output=True, text=True)
     if "NotImplementedError" in done.stderr:
-        raise NotImplementedError(f"{command[0]} needs what is not written yet")
+        print(f"{command[0]} needs what is not written yet.")
+        break
     last = (done.stdout or done.stderr).strip().splitlines()[-1:]
     print(f"{command[0]}: exit code {done.returncode}, {' '.join(last)}")
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from grading.exercise import Exercise, guard, raises, slow
+from grading.exercise import Exercise, StubMet, guard, raises, slow
 from grading.own_tests import caught, on_reference
 from labkit.measure import peak_bytes
 
@@ -1184,7 +1184,10 @@ device = "cpu"
 
         def program(*arguments):
             command = [sys.executable, "-m", "image_classifier", *map(str, arguments)]
-            return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+            ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+            if ran.stderr.rstrip().endswith("NotImplementedError"):
+                raise StubMet("cli.main")
+            return ran
 
         done = program("train", "c.toml", "--out", "run")
         assert done.returncode == 0, f"expected `train` to succeed, got: {done.stderr.strip()[-300:]}"

@@ -11,7 +11,8 @@ from grading.build import SourceError, build
 from grading.checkers import checkers
 from grading.fresh import Limits, run_fresh
 from grading.mutants import mutants
-from grading.projects import ProjectError
+from grading.namespaces import Patch, replaced
+from grading.projects import ProjectError, load, module_files
 from grading.proof import prove
 from grading.reference import exercise_of, solution_code
 from grading.report import Outcome
@@ -68,6 +69,22 @@ def test_a_milestone_is_judged_with_the_reference_in_place_of_what_it_needs(proj
     assert outcomes(report) == {"data": Outcome.FAILED, "model": Outcome.PASSED, "own_tests": Outcome.PASSED}
     assert report["model"].carried == ("data",)
     assert report["data"].cause.mistake == "MeanOfMiddle"
+
+
+def test_a_class_that_inherits_from_a_replaced_one_inherits_from_the_new(project, folder):
+    for module, code in (
+        ("data", "\n\nclass Base:\n    def say(self):\n        return mean([1.0, 3.0])\n"),
+        ("model", "\n\nfrom tiny.data import Base\n\n\nclass Heir(Base):\n    pass\n"),
+    ):
+        path = folder / "tiny" / f"{module}.py"
+        path.write_text(path.read_text(encoding="utf-8") + code, encoding="utf-8")
+    package, errors = load(project, folder, module_files(project, folder))
+    assert errors == {}
+    heir = package["model"].Heir
+    patch = Patch(compile("class Base:\n    def say(self):\n        return 'new'", "new", "exec"), "data")
+    with replaced(package, patch):
+        assert heir().say() == package["data"].Base().say() == "new"
+    assert heir().say() == 2
 
 
 def test_an_exception_is_placed_in_its_file(project, folder):

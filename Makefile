@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 TORCH ?=
 COURSE ?= course
 # One math thread per process: on a busy machine two fight, and timings go wild.
-TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
+TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 .DELETE_ON_ERROR:
 .PHONY: start install test test-all lint notebooks mutate release results hub bench links wheels lock browser

@@ -86,7 +86,7 @@ def assign(unit: Unit, course: Path) -> None:
 
 def whole_tests() -> None:
     """What `make test` runs."""
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-q", "tests"]
+    command = [sys.executable, "-m", "pytest", "-n", "2", "-q", "tests"]
     subprocess.run(command, cwd=REPO, check=True, capture_output=True)
 
 

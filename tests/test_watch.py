@@ -208,7 +208,7 @@ def test_the_command_answers_saves_records_them_and_ends_quietly(tiny, rewritten
         same = terminal.since(lambda: path.with_name("mine.ipynb").rename(path), "Saved at")
         assert "the code is the same" in same
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(PATIENCE_S) == 0
         assert terminal.process.stderr.read() == ""
         assert "\x1b" not in "".join(terminal.lines)
     finally:

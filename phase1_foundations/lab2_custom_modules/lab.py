@@ -724,8 +724,8 @@ it has run.
 **Task.** Write `activation_statistics(model, x)`. It runs `model(x)` once, without recording gradients, and returns a
 dict: for each **leaf module** (one without children) that ran, its name as in `named_modules()`, with a tuple of
 floats `(mean, standard deviation, share of zeros)` over all elements of its output, the deviation biased. In the
-order in which the modules ran. Afterwards all your hooks are removed, **also if the model raises**, and the model is
-in the mode it was in.
+order in which the modules ran. Afterwards all your hooks are removed, **also if the model raises**. The model
+runs in the mode that it is in, training or evaluation, and stays in it.
 """
 
 

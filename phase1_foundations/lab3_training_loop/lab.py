@@ -356,9 +356,10 @@ The two halves of every loop. Each is a few lines, and each line is there becaus
 **Task.** Write two functions. `loss_fn(output, y)` and `measure(output, y)` take a batch's outputs and targets and
 return a **mean over its rows**, a tensor without axes.
 
-1. `train_step(model, loss_fn, optimizer, x, y, max_norm=None)` makes one update: the model in training mode, gradients
-   of this batch only (whatever was in `.grad` before), clipped to `max_norm` by your `clip_gradients` unless it is
-   None, one `optimizer.step()`. It returns the loss before the update, as a tensor **off the tape**.
+1. `train_step(model, loss_fn, optimizer, x, y, max_norm=None)` makes one update: the model in training mode,
+   gradients of this batch only (whatever was in `.grad` before), those of the model's parameters clipped to
+   `max_norm` by your `clip_gradients` unless it is None, one `optimizer.step()`. It returns the loss before the
+   update, as a tensor **off the tape**.
 2. `evaluate(model, measure, batches)` returns, as a float, the mean of the measure **over all rows** of the pairs
    `(x, y)` in `batches`. Their sizes may differ, and a row in a small batch counts as much as any other. The model
    runs in evaluation mode and without recording a graph. Afterwards **every submodule** is in the mode in which it was
@@ -814,11 +815,11 @@ for name, sizes in (("40 of 16 × 16", [16] * 40), ("1 of 1024 × 1024", [1024])
 
 # %% [markdown]
 """
-Against PyTorch's AdamW of the same kind, a loop over parameters, yours takes about as long. At its peak it holds five
-new tensors of the weight's size (squares, corrected averages, the root, the quotient) where PyTorch's holds two: it
-folds the corrections into numbers and divides in place. The fused one is several times faster and makes nothing new:
-one kernel reads weight, gradient and both averages once and writes them back. An optimizer does hardly any arithmetic
-for each number it touches; its time *is* its traffic to memory.
+Against PyTorch's AdamW of the same kind, a loop over parameters, yours takes one to three times as long. At its peak
+it holds five new tensors of the weight's size (squares, corrected averages, the root, the quotient) where PyTorch's
+holds two: it folds the corrections into numbers and divides in place. The fused one is several times faster and makes
+nothing new: one kernel reads weight, gradient and both averages once and writes them back. An optimizer does hardly
+any arithmetic for each number it touches; its time *is* its traffic to memory.
 """
 
 # %% [markdown]
@@ -980,7 +981,7 @@ the loss has profited from all smaller rates before. A third to a tenth of it is
 **Task.** Write the class `EarlyStopping(patience, min_delta=0.0)`.
 
 - `update(loss, model)` is called after each evaluation. The loss is an **improvement** if it is less than the best so
-  far minus `min_delta`; the first is one, unless it is NaN. On an improvement, remember the loss as `best` (infinity
+  far minus `min_delta`; a NaN is none. On an improvement, remember the loss as `best` (infinity
   at first), and a **copy** of the model's state. Return `True`, stop, if the last `patience` updates brought no
   improvement.
 - `restore(model)` loads the state of the best update into `model`.

@@ -87,7 +87,8 @@ a copy of the data set and iterates *all* of it. Nothing raises; the epoch just 
 1. `Examples(texts, scores, vocabulary)`, map-style. `len(examples)` is the number of texts. `examples[i]` is a pair
    `(words, label)`: the text in lower case, split at white space, each word replaced by `vocabulary[word]`, or by
    `UNKNOWN` if it is not in there, as an **int64** tensor `(n_words,)`, also for a text without words; and the label as
-   a float, 1.0 if the score is **above** 0, else 0.0. An `i` beyond the end raises `IndexError`.
+   a float, 1.0 if the score is **above** 0, else 0.0. An `i` beyond the end raises `IndexError`. The three arguments
+   are kept as attributes of their names: `texts`, `scores`, `vocabulary`.
 2. `Stream(source)`, iterable. `source` is anything that can be iterated anew each time, maybe without end. In worker
    $k$ of $n$ the stream yields the elements $k, k + n, k + 2n, \dots$ (counted from 0) in their order; outside workers
    it yields all of them. It reads no further than it must, and each `iter(stream)` starts from the beginning.
@@ -370,7 +371,7 @@ r"""
 ## 5 · Augmentation, for pictures and their masks
 
 Augmentation tells the model what does not matter: a digit is the same digit one pixel further. If a picture comes with
-a mask of its pixels, or with boxes, these must move *along*. This is what `torchvision.transforms.v2` is for. A
+a mask of its pixels, the mask must move *along*. This is what `torchvision.transforms.v2` is for. A
 transform draws its random numbers once, in `make_params`, and then `transform` is called for each image and mask of
 the sample. Labels and anything else pass untouched.
 
@@ -748,7 +749,7 @@ plt.show()
 
 # %% [markdown]
 """
-**What you should see.** Both read far better than the majority class, 50.3 %. The GRU ends at about 73 or 74 %, and
+**What you should see.** Both read far better than the majority class, 50.3 %. The GRU ends at about 72 to 74 %, and
 bags of words, with a linear model that takes a second, have 75.9 %. On 8,500 sentences word order is hardly worth its
 parameters; an honest baseline is how you find out.
 """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from grading.classroom.grade import Change, Classroom, Graded, Plan
     from grading.classroom.ledger import Entry
 
-app = typer.Typer(help="A class: bundle, release, collect, grade, feedback, export.", no_args_is_help=True)
+app = typer.Typer(help="A class: bundle, release, collect, grade, feedback, report, export.", no_args_is_help=True)
 
 Assignment = Annotated[str, typer.Argument(metavar="UNIT", help="The lab, as in `solo list`.")]
 Course = Annotated[Path, typer.Option(help="The course's folder.")]
@@ -191,6 +191,27 @@ def feedback(unit: Assignment, course: Course = HERE) -> None:
             show.say(f"{student}: {why_not}", style="red")
         written += not why_not
     show.say(f"{written} students' feedback is in {show.short(course.resolve() / 'feedback')}.")
+
+
+@app.command()
+def report(
+    unit: Assignment,
+    course: Course = HERE,
+    out: Annotated[Path | None, typer.Option(help="The page; UNIT-report.html in the course without it.")] = None,
+) -> None:
+    """Draw the class: marks, hard exercises, the mistakes it makes, time, and who is alike; a page and a CSV."""
+    from grading.classroom.books import Books
+    from grading.classroom.overview import overview, write_csv
+    from grading.classroom.overview_page import page
+    from grading.files import write_atomically
+
+    wanted = units.find(unit)
+    with show.console.status("trying the known mistakes"):
+        seen = overview(Books(course), wanted)
+    file = out or course / f"{wanted.name}-report.html"
+    write_atomically(file, page(seen))
+    write_csv(seen, file.with_suffix(".csv"))
+    show.say(f"The class is drawn in {show.short(file.resolve())}; the numbers are in the CSV beside it.")
 
 
 @app.command()

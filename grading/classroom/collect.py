@@ -61,6 +61,11 @@ def student_of(path: Path) -> str:
         if found := pattern.fullmatch(name):
             name = found["student"]
             break
+    return plain_name(name)
+
+
+def plain_name(name: str) -> str:
+    """A student's name in letters that every system and nbgrader can bear."""
     return re.sub(r"[^\w.@-]+", "-", name, flags=re.ASCII).strip("-.")[:100]
 
 

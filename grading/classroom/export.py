@@ -14,7 +14,7 @@ Format = Literal["canvas", "moodle"]
 def export(books: Books, assignment: str, to: Path, form: Format) -> int:
     """Write the marks of `assignment`, late penalties and a person's marks included; how many students there are.
 
-    Names, addresses and numbers are those of nbgrader's student list; `nbgrader db student import` fills it.
+    Names, addresses and numbers are those of nbgrader's student list; `solo class roster` fills it.
     """
     with books.gradebook() as gradebook, to.open("w", encoding="utf-8", newline="") as file:
         try:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from grading.classroom.grade import Change, Classroom, Graded, Plan
     from grading.classroom.ledger import Entry
 
-app = typer.Typer(help="A class: bundle, release, collect, grade, feedback, report, export.", no_args_is_help=True)
+app = typer.Typer(
+    help="A class: bundle, release, roster, collect, grade, feedback, report, export.", no_args_is_help=True
+)
 
 Assignment = Annotated[str, typer.Argument(metavar="UNIT", help="The lab, as in `solo list`.")]
 Course = Annotated[Path, typer.Option(help="The course's folder.")]
@@ -38,6 +40,15 @@ def release(unit: Assignment, course: Course = HERE) -> None:
     from grading.release import release as release_unit
 
     show.say(f"Released: {show.short(release_unit(units.find(unit), course))}")
+
+
+@app.command()
+def roster(table: Annotated[Path, typer.Argument(help="A CSV file.")], course: Course = HERE) -> None:
+    """Take in who is in the class, from the table of participants of Moodle, Canvas or your own."""
+    from grading.classroom.books import Books
+    from grading.classroom.roster import take_in
+
+    show.say(f"{len(take_in(Books(course), table))} students are in the gradebook's list.")
 
 
 @app.command()

@@ -58,9 +58,14 @@ class Engine:
         limits: Limits | None = None,
         needs: Needs | None = None,
         course: Path | None = None,
+        seed: int | None = None,
     ) -> None:
-        """`course` is kept from submissions, wherever it is, as the units are."""
+        """`course` is kept from submissions, wherever it is, as the units are.
+
+        `seed` is that of all checks of one run, a new and secret one unless given: the same numbers for everybody.
+        """
         self.unit, self.layers = unit, layers
+        self.seed = secrets.randbits(31) if seed is None else seed
         self.needs = needs or needs_of(unit)
         self.limits = limits or Limits()
         self._hidden = tuple(str(path) for path in (content_root(), course) if path)
@@ -82,15 +87,15 @@ class Engine:
     def grade(self, cells: list[NotebookCell], files: Path) -> Result:
         """Run and check a submission: its code cells, and the folder of what came with them."""
         start = time.perf_counter()
-        run, seed, reason = _Run(), secrets.randbits(31), None
+        run, reason = _Run(), None
         try:
-            self._until_finished(run, seed, [cell for cell in cells if not cell.check], files)
+            self._until_finished(run, [cell for cell in cells if not cell.check], files)
         except NotebookError as error:
             reason = str(error)
         report = Report(
             unit=self.unit.id,
             context="class",
-            seed=seed,
+            seed=self.seed,
             seconds=round(time.perf_counter() - start, 3),
             exercises=tuple(run.done.get(c.name) or never_checked(c, reason or TIME_IS_UP) for c in self._checkers),
             problems=tuple(dict.fromkeys(run.problems)),
@@ -102,13 +107,13 @@ class Engine:
         exercises = tuple(never_checked(c, reason) for c in self._checkers)
         return Result(Report(unit=self.unit.id, context="class", seed=0, exercises=exercises), {}, reason=reason)
 
-    def _until_finished(self, run: _Run, seed: int, cells: list[NotebookCell], files: Path) -> None:
+    def _until_finished(self, run: _Run, cells: list[NotebookCell], files: Path) -> None:
         """Start children, each going round what has ended the one before, as long as there is time."""
         deadline = time.monotonic() + self.needs.seconds
         while not run.finished and time.monotonic() < deadline:
             with tempfile.TemporaryDirectory(prefix="solo-class-", ignore_cleanup_errors=True) as scratch:
                 job = self._job(run, cells, files, scratch)
-                self._one_child(run, seed, job, deadline - time.monotonic())
+                self._one_child(run, job, deadline - time.monotonic())
 
     def _job(self, run: _Run, cells: list[NotebookCell], files: Path, scratch: str) -> Job:
         return Job(
@@ -123,10 +128,10 @@ class Engine:
             broken=run.broken,
         )
 
-    def _one_child(self, run: _Run, seed: int, job: Job, seconds: float) -> None:
+    def _one_child(self, run: _Run, job: Job, seconds: float) -> None:
         child = self._children.start(job)
         limits = replace(self.limits, memory_mb=self.needs.memory_mb, total_s=seconds)
-        follower = _Follower(self.unit, run, limits, seed, Line(child.connection, job.token))
+        follower = _Follower(self.unit, run, limits, self.seed, Line(child.connection, job.token))
         try:
             death = follower.follow(follower.line, child)
         finally:

@@ -64,10 +64,11 @@ def overview(books: Books, unit: Unit) -> Overview:
         raise OverviewError(
             f"Nothing of {unit.id} is graded in {books.course}: `solo class grade {unit.id}` does that."
         )
-    known = {seed: known_mistakes(unit, seed) for seed in {report.seed for report in reports.values()}}
+    ran = {entry.student: entry.report for entry in entries if entry.report and not entry.reason}
+    known = {seed: known_mistakes(unit, seed) for seed in {report.seed for report in ran.values()}}  # one for each run
     mistakes = {
         (student, exercise.name): mistake
-        for student, report in reports.items()
+        for student, report in ran.items()
         for exercise in report.exercises
         if (mistake := mistake_of(exercise, known[report.seed]))
     }

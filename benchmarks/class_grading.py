@@ -26,8 +26,8 @@ from rich.table import Table
 from grading.answers import answers
 from grading.build import render
 from grading.classroom.ledger import Ledger
+from grading.reference import exercise_of
 from grading.release import nbgrader, release
-from grading.source import exercise_of
 from grading.units import Unit, find
 
 CHANGED = 3

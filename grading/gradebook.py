@@ -9,6 +9,7 @@ from nbgrader.api import Grade, Gradebook, MissingEntry, SubmittedNotebook
 
 from grading import progress, units
 from grading.checkers import checkers
+from grading.events import Event
 from grading.report import Outcome
 from grading.source import read_source
 from grading.units import Unit
@@ -20,17 +21,20 @@ class GradebookError(LookupError):
     """The gradebook does not have what was asked for."""
 
 
-def write_grades(course: Path, assignment: str, out: Path) -> Iterator[tuple[str, float, Path]]:
+def write_grades(
+    course: Path, assignment: str, out: Path, db_url: str | None = None
+) -> Iterator[tuple[str, float, Path]]:
     """Add the marks of `assignment` to `out/STUDENT/progress.json`; each student, total points and path.
 
-    An exercise that was not touched leaves no mark, and marks that the record has already are not added again.
-    Side quests and written answers are left out: nbgrader has no points for the former, no checker judges the latter.
+    `db_url` is where the gradebook is if it is not the course's own file. An exercise that was not touched leaves no
+    mark, and marks that the record has already are not added again. Side quests and written answers are left out:
+    nbgrader has no points for the former, no checker judges the latter.
     """
     unit = units.find(assignment)
     database = course / "gradebook.db"
-    if not database.exists():
+    if db_url is None and not database.exists():
         raise GradebookError(f"There is no gradebook in {course}: run `nbgrader autograde {assignment}` there first.")
-    with Gradebook(f"sqlite:///{database.resolve()}") as gradebook:
+    with Gradebook(db_url or f"sqlite:///{database.resolve()}") as gradebook:
         try:
             submissions = gradebook.assignment_submissions(assignment)
         except MissingEntry:
@@ -44,19 +48,33 @@ def write_grades(course: Path, assignment: str, out: Path) -> Iterator[tuple[str
             path = out / student / "progress.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             known = {event.id for event in progress.load(path).events}
-            attempts = [a for n in submission.notebooks for a in _attempts(unit, n, at, f"{assignment}/{student}")]
-            progress.append(*(a for a in attempts if a.id not in known), path=path)
+            of_kind = _sitting if unit.kind == "quiz" else _attempts
+            key = f"{assignment}/{student}"
+            events = [e for n in submission.notebooks for e in of_kind(unit, n, at, key, course)]
+            progress.append(*(e for e in events if e.id not in known), path=path)
             yield student, submission.score, path
 
 
-def _attempts(unit: Unit, notebook: SubmittedNotebook, at: datetime, key: str) -> Iterator[progress.Attempt]:
+def _sitting(unit: Unit, notebook: SubmittedNotebook, at: datetime, key: str, course: Path) -> Iterator[Event]:
+    """The sitting of the class's paper, and its marks."""
+    from grading.classroom.exam import paper_of, recorded
+
+    scores = {grade.name.removeprefix("check-"): grade.score for grade in notebook.grades}
+    yield from recorded(paper_of(unit, course), scores, at, key)
+
+
+def _attempts(unit: Unit, notebook: SubmittedNotebook, at: datetime, key: str, _course: Path) -> Iterator[Event]:
     """One attempt for each core exercise that the student worked on."""
     grades: dict[str, Grade] = {grade.name: grade for grade in notebook.grades}
     untouched = {comment.name for comment in notebook.comments if comment.auto_comment == NO_RESPONSE}
     solution_cell = {cell.name: cell.names[0] for cell in read_source(unit.source) if cell.kind == "solution"}
     for checker in checkers(unit):
         grade = grades.get(f"check-{checker.name}")
-        if checker.side_quest or grade is None or solution_cell[checker.name] in untouched:
+        if checker.side_quest or grade is None or solution_cell.get(checker.name) in untouched:
+            continue
+        if (
+            unit.kind == "project" and not grade.score
+        ):  # its modules are no cells: whether they were touched is not known
             continue
         if grade.auto_score is None and grade.manual_score is None:  # its check cell is gone: a person must look
             continue

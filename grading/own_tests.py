@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from grading.projects import is_test
 from grading.pytest_plugin import Lab
 from grading.reference import sources
 from grading.runner import PYTEST_ARGUMENTS
+from grading.units import Unit
 
 
 @dataclass
@@ -27,6 +29,12 @@ class Outcome:
     """With what was raised, in one line."""
     unwritten: NotImplementedError | None = None
     """What a stub raised; it is no test yet."""
+
+
+def load(unit: Unit) -> None:
+    """Read the reference's package and the known mistakes, once: when a submission runs, they are out of reach."""
+    _right(unit)
+    _mistakes(unit)
 
 
 def on_reference(lab: Lab, module: str) -> Outcome:
@@ -45,7 +53,7 @@ def caught(lab: Lab, module: str, mistakes: tuple[str, ...]) -> dict[str, bool]:
     `LookupError` for a mistake that the project does not know.
     """
     package = lab._namespace
-    known = {answer.name: answer for answer in answers(package.unit) if not answer.right}
+    known = _mistakes(package.unit)
     if unknown := [name for name in mistakes if name not in known]:
         raise LookupError(f"{package.unit.id} knows no mistake {unknown[0]}")
     with _reference(package):
@@ -68,15 +76,26 @@ def _catches(package: Package, module: str, mistake: Answer, sound: list[str]) -
 @contextmanager
 def _reference(package: Package) -> Iterator[None]:
     """The reference's modules in place of the learner's; their tests stay."""
-    unit = package.unit
     with ExitStack() as stack:
-        for checker in checkers(unit):
-            for module, text in sources(unit, checker.name).items():
-                if not is_test(module):
-                    stack.enter_context(
-                        replaced(package, Patch(compile(text, f"<reference {module}>", "exec"), module))
-                    )
+        for patch in _right(package.unit):
+            stack.enter_context(replaced(package, patch))
         yield
+
+
+@cache
+def _right(unit: Unit) -> tuple[Patch, ...]:
+    """The modules of the reference's package, ready to run."""
+    return tuple(
+        Patch(compile(text, f"<reference {module}>", "exec"), module)
+        for checker in checkers(unit)
+        for module, text in sources(unit, checker.name).items()
+        if not is_test(module)
+    )
+
+
+@cache
+def _mistakes(unit: Unit) -> dict[str, Answer]:
+    return {answer.name: answer for answer in answers(unit) if not answer.right}
 
 
 def _run(module: ModuleType, only: list[str] | None = None) -> Outcome:

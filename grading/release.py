@@ -1,11 +1,14 @@
-"""A lab as an nbgrader assignment: the course's folder, the instructor's source, and the version students get."""
+"""A unit as an nbgrader assignment: the course's folder, the instructor's source, and the version students get."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+
+import nbformat
 
 from grading.build import source_text
 from grading.units import Unit
@@ -31,20 +34,32 @@ def release(unit: Unit, course: Path) -> Path:
 
     An `nbgrader_config.py` that is there already is left as it is.
     """
-    if unit.kind != "lab":
-        raise ReleaseError(f"{unit.id} has no exercises: only labs are released to be graded.")
-    place = Path(unit.name, f"{unit.name}.ipynb")
+    if not unit.layout:
+        raise ReleaseError(f"{unit.id} has no exercises: there is nothing in it to be graded.")
+    place = Path(unit.assignment, f"{unit.assignment}.ipynb")
     source = course / "source" / place
     source.parent.mkdir(parents=True, exist_ok=True)
-    source.write_text(source_text(unit), encoding="utf-8", newline="\n")
+    if unit.kind == "project":
+        shutil.copytree(unit.starter, source.parent, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    source.write_text(_text(unit, course), encoding="utf-8", newline="\n")
     config = course / "nbgrader_config.py"
     if not config.exists():
         config.write_text(COURSE_CONFIG, encoding="utf-8")
-    run = nbgrader("generate_assignment", unit.name, "--force", course=course)
+    run = nbgrader("generate_assignment", unit.assignment, "--force", course=course)
     # A configuration that cannot be read is no error to nbgrader: it would go on with settings that are not ours.
     if run.returncode or "Exception while loading config file" in run.stderr:
-        raise ReleaseError(f"nbgrader cannot release {unit.name}: {_reason(run.stderr)}")
+        raise ReleaseError(f"nbgrader cannot release {unit.assignment}: {_reason(run.stderr)}")
     return course / "release" / place
+
+
+def _text(unit: Unit, course: Path) -> str:
+    """The instructor's notebook; of a quiz, the paper that the class gets."""
+    if unit.kind != "quiz":
+        return source_text(unit)
+    from grading.classroom.exam import draw_paper
+    from grading.quizzes.paper import class_notebook
+
+    return nbformat.writes(class_notebook(draw_paper(unit, course))) + "\n"
 
 
 def nbgrader(*arguments: str, course: Path) -> subprocess.CompletedProcess[str]:

@@ -78,6 +78,11 @@ class Unit:
         return self.folder.name if self.layout else self.source.stem
 
     @property
+    def assignment(self) -> str:
+        """What it is called in a course, where all phases are together: every phase has a quiz."""
+        return f"{self.name}_{self.phase}" if self.kind == "quiz" else self.name
+
+    @property
     def layout(self) -> Layout | None:
         """The names of its files; None for a theory brief, which is not graded."""
         return LAYOUTS.get(self.kind)
@@ -205,7 +210,14 @@ def _find_by_path(path: Path) -> Unit | None:
 
 def _spellings(unit: Unit) -> set[str]:
     short = unit.id.split("/")[-1]
-    return {unit.id, short, unit.name, f"{unit.phase}/{unit.name}", f"{PHASES[unit.phase]}/{unit.name}"}
+    return {
+        unit.id,
+        short,
+        unit.name,
+        unit.assignment,
+        f"{unit.phase}/{unit.name}",
+        f"{PHASES[unit.phase]}/{unit.name}",
+    }
 
 
 def _number(name: str) -> int:

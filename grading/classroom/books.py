@@ -102,9 +102,14 @@ class Books:
                 return {}
             return {s.student.id: {g.name: g.auto_score for n in s.notebooks for g in n.grades} for s in submissions}
 
+    @property
+    def db_url(self) -> str:
+        """Where the gradebook is: nbgrader's `db_url`, the course's own file unless the course says otherwise."""
+        return self._folders.db_url
+
     def gradebook(self) -> Gradebook:
         """The gradebook, to be closed."""
-        return Gradebook(self._folders.db_url, self._folders.course_id)
+        return Gradebook(self.db_url, self._folders.course_id)
 
     def _convert(self, converter: BaseConverter, assignment: str, student: str, **folders: Path) -> None:
         """Run one of nbgrader's converters for one student; `submitted` may be elsewhere for once."""

@@ -39,6 +39,13 @@ def load(unit: Unit) -> None:
     linecache.getlines(str(unit.checkers))
 
 
+def load_reference(unit: Unit) -> None:
+    """Read what a learner's own tests are judged by. No process that holds it runs anything else of a submission's."""
+    from grading import own_tests
+
+    own_tests.load(unit)
+
+
 class Checks:
     """The checks of one submission, prepared before its code runs and begun when it has."""
 
@@ -88,8 +95,7 @@ class _Session(Session):
     _carrying = False
 
     def _reference(self, name: str) -> dict[str | None, str]:
-        code = self._ask("reference", name)
-        return {} if code is None else {None: code}
+        return dict(self._ask("reference", name))
 
     def _with_references(self, checker: Checker, names: tuple[str, ...]) -> Result:
         self._carrying = bool(names)

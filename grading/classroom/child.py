@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,8 +27,9 @@ from grading.classroom.sandbox import Bounds, Layer
 from grading.fresh_child import quiet
 from grading.learner_notebook import NotebookCell, new_module, run_cells
 from grading.processes import MARK
+from grading.projects import ModuleFile, load
 from grading.report import Evidence
-from grading.units import Unit, find
+from grading.units import PACKAGE, Unit, find
 
 KEPT_VARIABLES = (
     "PATH",
@@ -44,6 +45,7 @@ KEPT_VARIABLES = (
 )
 """All that a submission sees of the instructor's environment."""
 
+LONGEST_ANSWER = 200
 Tell = Callable[..., None]
 Ask = Callable[..., Any]
 
@@ -53,7 +55,8 @@ class Job:
     """One child's work, sent by the grader."""
 
     unit: str
-    cells: tuple[NotebookCell, ...]
+    cells: tuple[NotebookCell | ModuleFile, ...]
+    """What to execute: a notebook's cells, or a project's modules."""
     exercises: tuple[str, ...]
     """Those that others need come before them."""
     owners: dict[str, str]
@@ -63,6 +66,10 @@ class Job:
     layers: frozenset[Layer] = frozenset()
     dead: dict[str, Evidence] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    on_reference: bool = False
+    """It is the learner's own tests that are judged, by the reference and by known mistakes in it."""
+    values: tuple[str, ...] = ()
+    """Names whose values the grader judges itself: the answers of a quiz."""
 
 
 def main(connection: Connection) -> None:
@@ -79,11 +86,12 @@ def main(connection: Connection) -> None:
 def _grade(connection: Connection, job: Job) -> None:
     tell, ask = teller(connection, job.token)
     try:
-        folder, checks, module, replaced = _prepare(connection, job, tell, ask)
-        broken = _run_cells(job, module, tell)
+        folder, checks, run, replaced = _prepare(connection, job, tell, ask)
+        namespace, broken = run()
         os.chdir(folder)  # a cell may have gone elsewhere
         _report(replaced(), tell)
-        checks.begin(module.__dict__, broken)
+        tell("values", {name: _plain(namespace.get(name)) for name in job.values})
+        checks.begin(namespace, broken)
         _report(replaced(), tell)
         for name in job.exercises:
             tell("exercise", name)
@@ -97,19 +105,22 @@ def _grade(connection: Connection, job: Job) -> None:
 
 def _prepare(connection: Connection, job: Job, tell: Tell, ask: Ask) -> tuple:
     """All that is done before the first cell runs, with the locking of the doors at the end."""
-    from grading.classroom.checking import Checks
+    from grading.classroom.checking import Checks, load_reference
 
+    unit = find(job.unit)
+    if job.on_reference:
+        load_reference(unit)
     sandbox.enclose(job.layers, job.bounds)
-    folder, unit = _desk(job, connection), find(job.unit)
+    folder = _desk(job, connection)
     checks = Checks(unit, job, tell, ask)
-    module = new_module(Path(job.bounds.scratch), list(job.cells))
+    run = _project(job, unit, folder, tell) if unit.kind == "project" else _notebook(job, tell)
     watch, replaced = guard(tell, str(unit.checkers))
     if Layer.FILES in job.layers:
         sandbox.lock_files(job.bounds, own_root=Layer.DISK in job.layers)
     if Layer.SYSCALLS in job.layers:
         sandbox.lock_calls()
     watch()
-    return folder, checks, module, replaced
+    return folder, checks, run, replaced
 
 
 def _desk(job: Job, connection: Connection) -> Path:
@@ -124,12 +135,22 @@ def _desk(job: Job, connection: Connection) -> Path:
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     os.environ.clear()
     os.environ |= kept | dict.fromkeys(("HOME", "TMPDIR", "SOLO_HOME", "IPYTHONDIR"), str(scratch))
-    os.environ |= {MARK: str(scratch), "SOLO_PROGRESS": str(scratch / "progress.json")}
+    os.environ |= {MARK: str(scratch), "SOLO_PROGRESS": str(scratch / "progress.json"), "PYTHONPATH": _library(scratch)}
     os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGCHLD", signal.SIGINT)}:
         signal.signal(number, signal.SIG_DFL)
     _reseed()
     return folder
+
+
+def _library(scratch: Path) -> str:
+    """Where a program that a submission starts finds our packages: the folder that they are in cannot be listed."""
+    place = scratch / "lib"
+    place.mkdir()
+    for package in (PACKAGE, PACKAGE.parent / "labkit"):
+        (place / package.name).symlink_to(package)
+    sys.path.append(str(place))
+    return os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH")]))
 
 
 def _reseed() -> None:
@@ -142,8 +163,36 @@ def _reseed() -> None:
     torch.seed()
 
 
-def _run_cells(job: Job, module: ModuleType, tell: Tell) -> dict[str, str]:
-    """Execute the cells and tell what they show; why a name is not defined, by name."""
+Ran = tuple[dict[str, Any], dict[str, str]]
+"""A namespace, and why a name is not defined in it, by name."""
+
+
+def _notebook(job: Job, tell: Tell) -> Callable[[], Ran]:
+    """What executes the cells and tells what they show."""
+    module = new_module(Path(job.bounds.scratch), list(job.cells))
+
+    def run() -> Ran:
+        with _recorded(tell, module) as (shell, on_cell):
+            errors = run_cells(job.cells, module, on_cell, shell)
+        return module.__dict__, _broken(job, errors, tell)
+
+    return run
+
+
+def _project(job: Job, unit: Unit, folder: Path, tell: Tell) -> Callable[[], Ran]:
+    """What imports the modules."""
+
+    def run() -> Ran:
+        with _recorded(tell, ModuleType("package")) as (_, on_cell):
+            package, errors = load(unit, folder, job.cells, on_cell)
+        return package, _broken(job, errors, tell)
+
+    return run
+
+
+@contextmanager
+def _recorded(tell: Tell, module: ModuleType) -> Iterator[tuple]:
+    """Tell of each cell that begins, of what it has shown, and of how long it took."""
     from grading.classroom.recorder import Stream, give, recording_shell
 
     shell, recorder = recording_shell()
@@ -155,20 +204,31 @@ def _run_cells(job: Job, module: ModuleType, tell: Tell) -> dict[str, str]:
             tell("outputs", index, recorder.take(), time.perf_counter() - start)
         running.clear()
 
-    def on_cell(cell: NotebookCell) -> None:
+    def on_cell(cell: NotebookCell | ModuleFile) -> None:
         hand_over()
         tell("cell", cell.index, cell.label)
         running.append((cell.index, time.perf_counter()))
 
     with redirect_stdout(Stream(recorder, "stdout")), redirect_stderr(Stream(recorder, "stderr")):
-        errors = run_cells(job.cells, module, on_cell, shell)
+        yield shell, on_cell
     hand_over()
+
+
+def _broken(job: Job, errors: dict[int, str], tell: Tell) -> dict[str, str]:
+    """Tell of what raised, by index; why a name is not defined, by name."""
     broken = dict(job.broken)
     for cell in job.cells:
         if cell.index in errors:
             tell("problem", f"{cell.label} raised {errors[cell.index]}")
             broken |= dict.fromkeys(cell.defines(), f"{cell.label} raised {errors[cell.index]}")
     return broken
+
+
+def _plain(value: object) -> str | float | None:
+    """An answer as the grader may have it: a number or a short text."""
+    if type(value) in {int, float} and abs(value) < 1e300:
+        return value
+    return value[:LONGEST_ANSWER] if type(value) is str else None
 
 
 def _report(names: list[str], tell: Tell) -> None:

@@ -1,9 +1,13 @@
-"""Grading one submission: normalised cells in, a report and the cells' outputs out. It knows nothing of gradebooks."""
+"""Grading one submission: what there is to run of it in, a report and the cells' outputs out; no gradebooks here."""
 
+import os
 import secrets
+import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +21,19 @@ from grading.classroom.sandbox import Bounds, Layer
 from grading.classroom.zygote import Zygote
 from grading.follow import Follower, Limits, Listener, Run
 from grading.learner_notebook import NotebookCell, NotebookError
+from grading.projects import ModuleFile, ProjectError, is_test, missing_modules, module_files
 from grading.reference import exercise_of, sources
 from grading.report import Evidence, ExerciseReport, Outcome, Report, Requirement, award, overall
 from grading.units import PACKAGE, Unit, content_root
 from labkit.store import cache as data_cache
 
 MOST_FLAGS = 20
+Plain = str | int | float | None
 TIME_IS_UP = "the time for the whole submission was used up before this exercise was checked"
+
+
+class EngineLost(RuntimeError):
+    """What was running a submission is gone, by no fault of the submission's: it can be tried again."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +49,32 @@ class Result:
     """Seconds in cells and in tests: what no engine can save."""
     reason: str | None = None
     """Why it could not be run to its end, if it could not."""
+    values: dict[str, Plain] = field(default_factory=dict)
+    """Of the names that were asked for."""
 
 
 @dataclass
 class _Run(Run):
     outputs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
+    values: dict[str, Plain] = field(default_factory=dict)
     work_s: float = 0.0
+
+    def begin(self) -> None:
+        """Begin another stage, in which nothing of the one before is in the way."""
+        self.finished = False
+        self.skipped_cells.clear()
+        self.broken.clear()
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What runs in a process of its own: steps, the exercises that are then checked, and the folder of it all."""
+
+    steps: tuple[NotebookCell | ModuleFile, ...]
+    exercises: tuple[str, ...]
+    files: Path
+    on_reference: bool = False
 
 
 class Engine:
@@ -59,9 +88,12 @@ class Engine:
         needs: Needs | None = None,
         course: Path | None = None,
         seed: int | None = None,
+        only: Collection[str] = (),
+        values: Collection[str] = (),
     ) -> None:
         """`course` is kept from submissions, wherever it is, as the units are.
 
+        `only` these exercises are checked, if any are named; of each submission the `values` of these names are told.
         `seed` is that of all checks of one run, a new and secret one unless given: the same numbers for everybody.
         """
         self.unit, self.layers = unit, layers
@@ -71,7 +103,8 @@ class Engine:
         self._hidden = tuple(str(path) for path in (content_root(), course) if path)
         self._children = Zygote(unit, layers) if sys.platform == "linux" else Cold()
         self._owners = exercise_of(unit)
-        self._checkers = checkers(unit)
+        self.only, self._values = tuple(only), tuple(values)
+        self._checkers = _asked(unit, only)
         self._order = _needed_first(self._checkers)
 
     def __enter__(self) -> "Engine":
@@ -84,13 +117,29 @@ class Engine:
         """End everything that runs."""
         self._children.close()
 
-    def grade(self, cells: list[NotebookCell], files: Path) -> Result:
-        """Run and check a submission: its code cells, and the folder of what came with them."""
+    @property
+    def places(self) -> tuple[None]:
+        """Where it runs: here."""
+        return (None,)
+
+    @property
+    def width(self) -> int:
+        """How many submissions to have under way."""
+        return os.cpu_count() or 1
+
+    def grade(self, cells: list[NotebookCell], files: Path, place: None = None) -> Result:
+        """Run and check a submission: its code cells, and the folder of what came with them.
+
+        Of a project the folder is all that counts. `place` is one of `places`.
+        """
         start = time.perf_counter()
         run, reason = _Run(), None
         try:
-            self._until_finished(run, [cell for cell in cells if not cell.check], files)
-        except NotebookError as error:
+            deadline = time.monotonic() + self.needs.seconds
+            with self._stages(run, cells, files) as stages:
+                for stage in stages:
+                    self._until_finished(run, stage, deadline)
+        except (NotebookError, ProjectError) as error:
             reason = str(error)
         report = Report(
             unit=self.unit.id,
@@ -100,32 +149,53 @@ class Engine:
             exercises=tuple(run.done.get(c.name) or never_checked(c, reason or TIME_IS_UP) for c in self._checkers),
             problems=tuple(dict.fromkeys(run.problems)),
         )
-        return Result(report, run.outputs, tuple(dict.fromkeys(run.flags)), round(run.work_s, 3), reason)
+        outputs = {} if self.unit.kind == "project" else run.outputs  # those of modules are no cells'
+        flags = tuple(dict.fromkeys(run.flags))
+        return Result(report, outputs, flags, round(run.work_s, 3), reason, run.values)
 
     def refused(self, reason: str) -> Result:
         """The result of a submission that there is nothing to run of."""
-        exercises = tuple(never_checked(c, reason) for c in self._checkers)
-        return Result(Report(unit=self.unit.id, context="class", seed=0, exercises=exercises), {}, reason=reason)
+        return refused(self.unit, self.only, reason)
 
-    def _until_finished(self, run: _Run, cells: list[NotebookCell], files: Path) -> None:
+    @contextmanager
+    def _stages(self, run: _Run, cells: list[NotebookCell], files: Path) -> Iterator[list[_Stage]]:
+        """What is run one after the other, and nothing of one is in memory in the next."""
+        if self.unit.kind != "project":
+            yield [_Stage(tuple(c for c in cells if not c.check), tuple(self._order), files)]
+            return
+        steps = module_files(self.unit, files)
+        run.problems += missing_modules(self.unit, files, None)
+        judged = {c.name for c in self._checkers if any(map(is_test, c.modules)) and self.unit.solution.exists()}
+        package = tuple(step for step in steps if not is_test(step.name))
+        with tempfile.TemporaryDirectory(prefix="solo-class-") as scratch:
+            stages = [_Stage(package, tuple(n for n in self._order if n not in judged), files)]
+            if judged:
+                # The reference's package in place of the learner's, whose tests alone meet it.
+                right = Path(shutil.copytree(files, Path(scratch, "project")))
+                shutil.copytree(self.unit.solution / self.unit.package, right / self.unit.package, dirs_exist_ok=True)
+                stages.append(_Stage(tuple(module_files(self.unit, right)), tuple(judged), right, on_reference=True))
+            yield stages
+
+    def _until_finished(self, run: _Run, stage: _Stage, deadline: float) -> None:
         """Start children, each going round what has ended the one before, as long as there is time."""
-        deadline = time.monotonic() + self.needs.seconds
+        run.begin()
         while not run.finished and time.monotonic() < deadline:
             with tempfile.TemporaryDirectory(prefix="solo-class-", ignore_cleanup_errors=True) as scratch:
-                job = self._job(run, cells, files, scratch)
-                self._one_child(run, job, deadline - time.monotonic())
+                self._one_child(run, self._job(run, stage, scratch), deadline - time.monotonic())
 
-    def _job(self, run: _Run, cells: list[NotebookCell], files: Path, scratch: str) -> Job:
+    def _job(self, run: _Run, stage: _Stage, scratch: str) -> Job:
         return Job(
             unit=self.unit.id,
-            cells=tuple(c for c in cells if c.index not in run.skipped_cells),
-            exercises=tuple(name for name in self._order if name not in run.done),
+            cells=tuple(c for c in stage.steps if c.index not in run.skipped_cells),
+            exercises=tuple(name for name in stage.exercises if name not in run.done),
             owners=self._owners,
             token=secrets.token_hex(16),
-            bounds=self._bounds(scratch, files),
+            bounds=self._bounds(scratch, stage.files),
             layers=self.layers,
             dead=run.dead,
             broken=run.broken,
+            on_reference=stage.on_reference,
+            values=self._values,
         )
 
     def _one_child(self, run: _Run, job: Job, seconds: float) -> None:
@@ -150,6 +220,16 @@ class Engine:
             processes=self.needs.processes,
             disk_mb=self.needs.disk_mb,
         )
+
+
+def refused(unit: Unit, only: Collection[str], reason: str) -> Result:
+    """The result of a submission that there is nothing to run of; `only` as of `Engine`."""
+    exercises = tuple(never_checked(c, reason) for c in _asked(unit, only))
+    return Result(Report(unit=unit.id, context="class", seed=0, exercises=exercises), {}, reason=reason)
+
+
+def _asked(unit: Unit, only: Collection[str]) -> tuple[Checker, ...]:
+    return tuple(c for c in checkers(unit) if not only or c.name in only)
 
 
 def _readable() -> list[str]:
@@ -178,7 +258,9 @@ class _Follower(Follower):
                 self.line.reply(self.seed)
             case "reference", [str(name)]:
                 final = name in self.run.done or name in self.run.dead
-                self.line.reply(sources(self.unit, name).get(None) if final else None)
+                self.line.reply(list(sources(self.unit, name).items()) if final else [])
+            case "values", [dict(values)]:
+                self.run.values |= {name: value for name, value in values.items() if isinstance(value, Plain)}
             case "done", [str(text)]:
                 self._done(text)
             case "cell" | "test" | "exercise" | "problem" | "unable", _:

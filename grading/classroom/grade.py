@@ -1,18 +1,29 @@
 """Grading a class: workers execute, this process keeps the books. Nothing that one submission does stops the next."""
 
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import nbformat
+from nbformat import NotebookNode
+
+from grading.checkers import checkers
+from grading.classroom import exam
 from grading.classroom.books import CHECK, Books, NotBooked
-from grading.classroom.engine import Engine, Result
-from grading.classroom.intake import Intake, digest_of, stage, take_in
+from grading.classroom.engine import Engine, EngineLost, Result
+from grading.classroom.intake import Intake, code_cells, digest_of, stage, take_in
 from grading.classroom.ledger import Entry, Ledger, grader_digest
+from grading.classroom.sandbox import Layer
 from grading.classroom.zygote import ZygoteError
-from grading.learner_notebook import read_notebook
+from grading.projects import module_path
 from grading.units import Unit
+
+if TYPE_CHECKING:
+    from grading.classroom.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -51,11 +62,30 @@ class Classroom:
     """One assignment of one course."""
 
     def __init__(self, course: Path, unit: Unit) -> None:
-        self.unit, self.assignment = unit, unit.name
+        self.unit, self.assignment = unit, unit.assignment
         self.books = Books(course)
         self.ledger = Ledger(self.books.course, self.assignment)
         self.released = self.books.released(self.assignment)
+        self._paper = exam.paper_of(unit, self.books.course) if unit.kind == "quiz" else None
         self._grader = grader_digest(unit)
+
+    def engine(self, layers: frozenset[Layer], seed: int | None = None) -> Engine:
+        """What executes the submissions to this assignment, here."""
+        return Engine(self.unit, layers, course=self.books.course, seed=seed, **self._asked)
+
+    def cluster(self, address: str, seed: int | None = None) -> "Cluster":
+        """What executes them on the workers of a Dask scheduler. Raises `ClusterError`."""
+        from grading.classroom.cluster import Cluster
+
+        return Cluster(self.unit, address, seed, **self._asked)
+
+    @property
+    def _asked(self) -> dict[str, tuple[str, ...]]:
+        """What is checked and told of each submission, if it is not the whole unit."""
+        if self._paper is None:
+            return {}
+        sitting = self._paper.sitting
+        return {"only": (sitting.challenge, sitting.review), "values": exam.names(self._paper)}
 
     def plan(self, again: bool = False, only: Collection[str] = ()) -> Plan:
         """What there is to do: what is new or has changed, or `again` everything; `only` these students."""
@@ -72,18 +102,36 @@ class Classroom:
                 outdated += [student] if entry.grader != self._grader else []
         return Plan(todo, tuple(done), tuple(outdated))
 
-    def rehearse(self, engine: Engine, scratch: Path) -> str | None:
-        """Grade the solution: why it does not get full marks here, if it does not. Then nobody would."""
+    def rehearse(self, engine: "Engine | Cluster", scratch: Path) -> str | None:
+        """Grade the solution in every place: why it does not get full marks, if it does not. Then nobody would."""
         if not self.unit.solution.exists():
             return None
-        result = engine.grade(read_notebook(self.unit.solution), scratch)
-        report = result.report
-        if report.points == report.max_points:
-            return None
-        failed = [r.evidence.message for e in report.path for r in e.requirements if r.evidence]
-        return f"{report.points:g} of {report.max_points:g} points; {[*report.problems, *failed, 'no reason'][0]}"
+        if self.unit.kind == "project":
+            shutil.copytree(self.unit.solution, scratch, dirs_exist_ok=True)
+        notebook = self._solution()
+        for place in engine.places:
+            report = self._execute(engine, notebook, scratch, place).report
+            if report.points < report.max_points:
+                failed = [r.evidence.message for e in report.path for r in e.requirements if r.evidence]
+                why = [*report.problems, *failed, "no reason"][0]
+                return f"{report.points:g} of {report.max_points:g} points{f' on {place}' if place else ''}; {why}"
+        return None
 
-    def run(self, engine: Engine, todo: dict[str, Path], workers: int, scratch: Path) -> Iterator[Graded]:
+    def _solution(self) -> NotebookNode:
+        if self._paper:
+            return exam.solved(self._paper)
+        path = self.unit.notebook if self.unit.kind == "project" else self.unit.solution
+        return nbformat.read(path, as_version=4)
+
+    def _execute(
+        self, engine: "Engine | Cluster", notebook: NotebookNode, files: Path, place: str | None = None
+    ) -> Result:
+        return self._judged(engine.grade(code_cells(notebook), files, place))
+
+    def _judged(self, result: Result) -> Result:
+        return exam.marked(self._paper, result) if self._paper else result
+
+    def run(self, engine: "Engine | Cluster", todo: dict[str, Path], workers: int, scratch: Path) -> Iterator[Graded]:
         """Execute and check submissions, `workers` at a time, in whatever order they end."""
         with ThreadPoolExecutor(workers) as pool:
             waiting = [
@@ -99,22 +147,31 @@ class Classroom:
                 engine.close()
                 raise
 
-    def _one(self, engine: Engine, student: str, folder: Path, scratch: Path) -> Graded:
+    def _one(self, engine: "Engine | Cluster", student: str, folder: Path, scratch: Path) -> Graded:
         """Take in, stage, run and check one submission. A failure of ours is told, and tried again next time."""
         place = scratch / student / self.assignment
         try:
-            intake = take_in(folder, self.released, self.assignment)
+            intake = take_in(folder, self.released, self.assignment, notebook_counts=self.unit.kind != "project")
             stage(folder, intake, self.assignment, place)
             self._add_released_files(place)
-            result = engine.refused(intake.reason) if intake.reason else engine.grade(intake.cells, place)
-        except (OSError, EOFError, ZygoteError) as error:
-            return Graded(student, None, engine.refused(f"it could not be graded now: {error}"), scratch)
+            if intake.reason:
+                result = self._judged(engine.refused(intake.reason))
+            else:
+                result = self._execute(engine, intake.notebook, place)
+        except (OSError, EOFError, ZygoteError, EngineLost) as error:
+            refused = engine.refused(f"it could not be graded now: {error}")
+            return Graded(student, None, self._judged(refused), scratch)
         return Graded(student, intake, result, scratch)
 
     def _add_released_files(self, place: Path) -> None:
-        """What the instructor gave out with the notebook, in place of the student's copies."""
+        """What the instructor gave out beside the notebook, in place of the student's copies of it."""
         given = self.books.folder("source", ".", self.assignment)
-        shutil.copytree(given, place, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__"), dirs_exist_ok=True)
+        own = {str(given / module_path(self.unit, module)) for c in checkers(self.unit) for module in c.modules}
+
+        def left_out(folder: str, names: list[str]) -> list[str]:
+            return [n for n in names if n.endswith(".ipynb") or n == "__pycache__" or os.path.join(folder, n) in own]
+
+        shutil.copytree(given, place, ignore=left_out, dirs_exist_ok=True)
 
     def changes(self, graded: Collection[Graded]) -> list[Change]:
         """The marks that would change if `graded` were written."""

@@ -47,16 +47,26 @@ class Intake:
     @property
     def cells(self) -> list[NotebookCell]:
         """Its code cells, by their place in the notebook."""
-        return [code_cell(c, i) for i, c in enumerate(self.notebook.cells) if c.cell_type == "code"]
+        return code_cells(self.notebook)
 
 
-def take_in(folder: Path, released: NotebookNode, name: str) -> Intake:
-    """The submission in `folder` to the assignment called `name`."""
+def code_cells(notebook: NotebookNode) -> list[NotebookCell]:
+    """The code cells of a notebook, by their place in it."""
+    return [code_cell(c, i) for i, c in enumerate(notebook.cells) if c.cell_type == "code"]
+
+
+def take_in(folder: Path, released: NotebookNode, name: str, notebook_counts: bool = True) -> Intake:
+    """The submission in `folder` to the assignment called `name`.
+
+    Where the notebook does not count, the released one stands in for one that cannot be read.
+    """
     notes: list[str] = []
     try:
         path = _find_notebook(folder, name, notes)
         notebook = _normalised(_read(path), released, notes)
     except Unreadable as error:
+        if not notebook_counts:
+            return Intake(deepcopy(released), digest_of(folder), (f"The notebook was not used: {error}.",))
         return Intake(_untouched(released, str(error)), digest_of(folder), reason=str(error))
     return Intake(notebook, digest_of(folder), tuple(notes))
 
@@ -211,7 +221,7 @@ def _untouched(released: NotebookNode, reason: str) -> NotebookNode:
 def _beside(folder: Path) -> Iterator[Path]:
     """The plain files that came with the notebook, as far as they are not too much."""
     room, left = FILES_MB * 2**20, MOST_FILES
-    for path in _plain_files(folder):
+    for path in sorted(_plain_files(folder), key=lambda path: path.suffix != ".py"):  # what is graded comes first
         size = path.stat().st_size
         if path.suffix == ".ipynb" or size > room or not left:
             continue

@@ -63,4 +63,14 @@ class Ledger:
 def grader_digest(unit: Unit) -> str:
     """Hash of all that decides the marks of `unit`."""
     parts = [f"{c.name} {c.points} {c.digest}" for c in checkers(unit)]
-    return hashlib.sha256("\n".join([*parts, unit.source.read_text(encoding="utf-8")]).encode()).hexdigest()[:16]
+    files = [unit.source, *DECISIVE[unit.kind](unit)]
+    texts = [path.read_text(encoding="utf-8") for path in files if path.exists()]
+    return hashlib.sha256("\n".join([*parts, *texts]).encode()).hexdigest()[:16]
+
+
+DECISIVE = {
+    "lab": lambda unit: [],
+    "quiz": lambda unit: [unit.folder / "quiz.yaml"],
+    "project": lambda unit: [unit.answers],  # what a learner's own tests must notice
+}
+"""By the kind of unit, the files that decide marks beside its source and its checkers."""

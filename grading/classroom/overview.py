@@ -12,6 +12,7 @@ from grading.classroom.books import Books
 from grading.classroom.known import Fingerprint, known_mistakes, mistake_of
 from grading.classroom.ledger import Entry, Ledger
 from grading.classroom.similarity import Pair, similar_pairs
+from grading.projects import module_files
 from grading.report import ExerciseReport, Outcome
 from grading.units import Unit
 
@@ -58,7 +59,7 @@ class OverviewError(RuntimeError):
 
 def overview(books: Books, unit: Unit) -> Overview:
     """Look at all graded submissions of `unit`. Raises `OverviewError` if there are none."""
-    entries = tuple(Ledger(books.course, unit.name).entries().values())
+    entries = tuple(Ledger(books.course, unit.assignment).entries().values())
     reports = {entry.student: entry.report for entry in entries if entry.report}
     if not reports:
         raise OverviewError(
@@ -101,15 +102,19 @@ def _attempted(exercise: ExerciseReport) -> bool:
 
 def _pairs(books: Books, unit: Unit) -> Iterable[Pair]:
     code = {}
-    for student, folder in books.submissions(unit.name).items():
+    for student, folder in books.submissions(unit.assignment).items():
         try:
-            code[student] = _code(nbformat.read(folder / f"{unit.name}.ipynb", as_version=4))
+            code[student] = _code(unit, folder)
         except Exception:  # what cannot be read is told by the grading
             continue
-    return similar_pairs(code, _code(books.released(unit.name)))
+    return similar_pairs(code, _code(unit, books.folder("release", ".", unit.assignment)))
 
 
-def _code(notebook: nbformat.NotebookNode) -> str:
+def _code(unit: Unit, folder: Path) -> str:
+    """All code in a submission's folder, or in the release's."""
+    if unit.kind == "project":
+        return "\n".join((folder / file.path).read_text(encoding="utf-8") for file in module_files(unit, folder))
+    notebook = nbformat.read(folder / f"{unit.assignment}.ipynb", as_version=4)
     return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 

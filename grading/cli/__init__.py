@@ -13,7 +13,7 @@ EXPECTED = {
     "Refused", "UnitNotFound", "CheckerError", "ProgressError", "WorkspaceError", "NotebookError", "SourceError",
     "DataError", "QuizError", "BankError", "ProjectError", "ReleaseError", "CourseError", "CollectError",
     "GradebookError", "NeedsError", "ZygoteError", "BundleError", "HubError",
-    "OverviewError", "KnownError", "RosterError",
+    "OverviewError", "KnownError", "RosterError", "ClusterError",
 }  # fmt: skip
 
 app = typer.Typer(

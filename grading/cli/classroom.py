@@ -1,6 +1,5 @@
 """`solo class`: what an instructor types, from the release of a lab to the marks in a learning platform."""
 
-import os
 import tempfile
 import time
 from collections import Counter
@@ -14,6 +13,8 @@ from grading import units
 from grading.cli import show
 
 if TYPE_CHECKING:
+    from grading.classroom.cluster import Cluster
+    from grading.classroom.engine import Engine
     from grading.classroom.grade import Change, Classroom, Graded, Plan
     from grading.classroom.ledger import Entry
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     help="A class: bundle, release, roster, collect, grade, feedback, report, export.", no_args_is_help=True
 )
 
-Assignment = Annotated[str, typer.Argument(metavar="UNIT", help="The lab, as in `solo list`.")]
+Assignment = Annotated[str, typer.Argument(metavar="UNIT", help="A lab, project or quiz, as in `solo list`.")]
 Course = Annotated[Path, typer.Option(help="The course's folder.")]
 HERE = Path("course")
 
@@ -36,7 +37,7 @@ def bundle(to: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:
 
 @app.command()
 def release(unit: Assignment, course: Course = HERE) -> None:
-    """Put a lab into the course: its source, and from it the version that students get."""
+    """Put a unit into the course, and make the version that students get; of a quiz, a paper for the class."""
     from grading.release import release as release_unit
 
     show.say(f"Released: {show.short(release_unit(units.find(unit), course))}")
@@ -64,7 +65,7 @@ def collect(
     from grading.classroom.collect import collect as collect_from
     from grading.release import nbgrader
 
-    assignment = units.find(unit).name
+    assignment = units.find(unit).assignment
     if source is None:
         run = nbgrader("collect", assignment, "--update", course=course)
         if run.returncode:
@@ -89,6 +90,9 @@ def grade(
         bool, typer.Option("--regrade", help="All again, and show what would change before it is written.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Write what a regrading changes.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Grade on the workers of this Dask scheduler, as tcp://host:8786.")
+    ] = None,
     require_sandbox: Annotated[
         bool, typer.Option("--require-sandbox", help="Refuse to run where a layer of isolation is missing.")
     ] = False,
@@ -100,8 +104,8 @@ def grade(
     plan = room.plan(again=regrade, only=students or ())
     _announce(plan)
     if plan.todo:
-        layers = _layers(require_sandbox)
-        _grade(room, plan, layers, min(workers or os.cpu_count() or 1, len(plan.todo)), regrade, yes)
+        with _elsewhere(room, scheduler, require_sandbox) if scheduler else _here(room, require_sandbox) as engine:
+            _grade(room, plan, engine, min(workers or engine.width, len(plan.todo)), regrade, yes)
 
 
 def _announce(plan: "Plan") -> None:
@@ -111,25 +115,39 @@ def _announce(plan: "Plan") -> None:
         show.say(f"{len(plan.outdated)} of those were graded by other checkers than today's: --regrade shows changes.")
 
 
-def _layers(required: bool) -> frozenset:
-    """The layers of isolation that this machine has; those that it has not are named before anything runs."""
+def _here(room: "Classroom", required: bool) -> "Engine":
+    """What grades on this machine; the layers of isolation that it has not are named before anything runs."""
     from grading.classroom import sandbox
 
     missing = sandbox.layers()
-    for layer, why in missing.items():
-        show.say(f"Not here: {layer} ({why}).", style="magenta")
-    if missing and required:
+    _tell_missing({"here": missing}, required)
+    return room.engine(frozenset(sandbox.Layer) - missing.keys())
+
+
+def _elsewhere(room: "Classroom", scheduler: str, required: bool) -> "Cluster":
+    """What grades on other machines; the layers that one of them has not are named before anything runs."""
+    cluster = room.cluster(scheduler)
+    try:
+        _tell_missing({f"on {host}": missing for host, missing in cluster.missing.items()}, required)
+    except show.Refused:
+        cluster.close()
+        raise
+    show.say(f"{len(cluster.places)} workers.")
+    return cluster
+
+
+def _tell_missing(missing: dict[str, dict], required: bool) -> None:
+    for place, layers in missing.items():
+        for layer, why in layers.items():
+            show.say(f"Not {place}: {layer} ({why}).", style="magenta")
+    if required and any(missing.values()):
         raise show.Refused("Nothing was run: --require-sandbox asks for every layer.")
-    return frozenset(sandbox.Layer) - missing.keys()
 
 
-def _grade(room: "Classroom", plan: "Plan", layers: frozenset, workers: int, regrade: bool, yes: bool) -> None:
-    from grading.classroom.engine import Engine
-
+def _grade(room: "Classroom", plan: "Plan", engine: "Engine | Cluster", workers: int, regrade: bool, yes: bool) -> None:
     start, entries, held = time.perf_counter(), [], []
     with (
         tempfile.TemporaryDirectory(prefix="solo-class-") as scratch,
-        Engine(room.unit, layers, course=room.books.course) as engine,
         _bar() as bar,
     ):
         if why := room.rehearse(engine, Path(tempfile.mkdtemp(dir=scratch))):
@@ -197,7 +215,7 @@ def feedback(unit: Assignment, course: Course = HERE) -> None:
     from grading.classroom.feedback import feedback as write_feedback
 
     written = 0
-    for student, why_not in write_feedback(Books(course), units.find(unit).name):
+    for student, why_not in write_feedback(Books(course), units.find(unit).assignment):
         if why_not:
             show.say(f"{student}: {why_not}", style="red")
         written += not why_not
@@ -219,7 +237,7 @@ def report(
     wanted = units.find(unit)
     with show.console.status("trying the known mistakes"):
         seen = overview(Books(course), wanted)
-    file = out or course / f"{wanted.name}-report.html"
+    file = out or course / f"{wanted.assignment}-report.html"
     write_atomically(file, page(seen))
     write_csv(seen, file.with_suffix(".csv"))
     show.say(f"The class is drawn in {show.short(file.resolve())}; the numbers are in the CSV beside it.")
@@ -238,5 +256,5 @@ def export(
 
     if form not in {"canvas", "moodle"}:
         raise show.Refused(f"There is no format {form!r}: canvas or moodle.")
-    count = write_marks(Books(course), units.find(unit).name, to, form)
+    count = write_marks(Books(course), units.find(unit).assignment, to, form)
     show.say(f"The marks of {count} students are in {show.short(to)}.")

@@ -113,11 +113,10 @@ def hand_in(paper: Paper, answers: Mapping[str, Any], check: Callable[[str], Exe
 
     A sitting counts once: handed in again it is judged and not recorded. Raises `QuizError` for an empty paper.
     """
-    given = [answers.get(f"q{i}") for i in range(1, len(paper.questions) + 1)]
-    reports = {CHALLENGE: check(paper.sitting.challenge), REVIEW: check(paper.sitting.review)}
-    if not any(map(_written, given)) and not any(r.points for r in reports.values()):
+    marks = judge(paper, answers, check)
+    code_earns = any(mark.points for mark in marks.items if mark.report)
+    if not code_earns and not any(map(_written, _given(paper, answers))):
         raise QuizError("There is no answer on the paper yet, so it was not handed in.")
-    marks = Marks((*_questions(paper, given), _challenge(reports), *_review(paper, answers, reports)))
     events = progress.load().events
     first = not any(isinstance(e, Marked) and e.sitting == paper.sitting.id for e in events)
     if first:
@@ -131,6 +130,16 @@ def hand_in(paper: Paper, answers: Mapping[str, Any], check: Callable[[str], Exe
             )
         )
     return marks, first
+
+
+def judge(paper: Paper, answers: Mapping[str, Any], check: Callable[[str], ExerciseReport]) -> Marks:
+    """What each item earns, in the order of the paper."""
+    reports = {CHALLENGE: check(paper.sitting.challenge), REVIEW: check(paper.sitting.review)}
+    return Marks((*_questions(paper, _given(paper, answers)), _challenge(reports), *_review(paper, answers, reports)))
+
+
+def _given(paper: Paper, answers: Mapping[str, Any]) -> list[Any]:
+    return [answers.get(f"q{i}") for i in range(1, len(paper.questions) + 1)]
 
 
 def _questions(paper: Paper, given: list[Any]) -> list[Mark]:

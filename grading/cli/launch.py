@@ -59,6 +59,7 @@ def _environment() -> dict[str, str]:
         **os.environ,
         "PATH": _first(sysconfig.get_path("scripts"), "PATH"),
         "JUPYTER_CONFIG_PATH": _first(str(units.PACKAGE / "jupyter"), "JUPYTER_CONFIG_PATH"),
+        "JUPYTER_PATH": _first(str(units.PACKAGE / "jupyter"), "JUPYTER_PATH"),
     }
 
 

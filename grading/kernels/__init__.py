@@ -1,0 +1,1 @@
+"""Kernels that need not load PyTorch first: for JupyterLab's Validate."""

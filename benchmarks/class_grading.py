@@ -14,18 +14,26 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Annotated
 
 import nbformat
+import psutil
 import typer
+from nbclient import NotebookClient
 from nbgrader.api import Gradebook
 from rich.console import Console
 from rich.table import Table
 
 from grading.answers import answers
 from grading.build import render
+from grading.classroom.engine import Engine
+from grading.classroom.intake import code_cells
 from grading.classroom.ledger import Ledger
+from grading.classroom.sandbox import Layer, layers
 from grading.reference import exercise_of
 from grading.release import nbgrader, release
 from grading.units import Unit, find
@@ -49,7 +57,8 @@ def main(unit: Annotated[str, typer.Argument()] = "phase1/lab1", students: int =
             label = f"solo class grade, {workers} worker{'s' * (workers > 1)}"
             table.add_row(label, f"{seconds:.0f}", f"{seconds / students:.2f}", f"{whole / seconds:.1f}×")
         Console().print(table)
-        overhead(bound, course.parent / "ours1", ours[1])
+        overhead(bound, course.parent / "ours1", ours)
+        memory(bound, Path(scratch, "memory"))
         compare(bound, marks(course.parent / "ours1", bound), marks(course.parent / "ours2", bound))
         compare(bound, marks(course.parent / "ours1", bound), marks(theirs, bound))
 
@@ -122,13 +131,53 @@ def startup(course: Path) -> float:
     return time.perf_counter() - start
 
 
-def overhead(unit: Unit, course: Path, seconds: float) -> None:
-    """What a submission costs beyond the seconds that its cells and tests take."""
+def overhead(unit: Unit, course: Path, seconds: dict[int, float]) -> None:
+    """What a submission costs beyond the seconds that its cells and tests take, and how near that is to no cost."""
     entries = Ledger(course, unit.name).entries().values()
     work, inside = sum(e.work_s for e in entries), sum(e.report.seconds for e in entries)
     n = len(entries)
     print(f"a submission works {work / n:.2f} s; running it costs {(inside - work) / n:.2f} s more,")
-    print(f"and the whole command {(seconds - work) / n:.2f} s more, start-up and the rehearsal included")
+    for workers, whole in seconds.items():
+        least = work / workers
+        print(
+            f"with {workers} at a time the whole command takes {whole / least:.2f} × the least possible {least:.0f} s,"
+        )
+        print(f"{(whole - least) / n:.2f} s more a submission, start-up and the rehearsal included")
+
+
+def memory(unit: Unit, folder: Path) -> None:
+    """Private memory of a warm worker and of a kernel that each run the solution, at most and at the end."""
+    folder.mkdir()
+    solution = nbformat.read(unit.solution, as_version=4)
+    with Engine(unit, frozenset(Layer) - layers().keys()) as engine:
+        known = {p.pid for p in psutil.Process().children(recursive=True)}
+        warm = _private(lambda: engine.grade(code_cells(solution), folder), known)
+    known = {p.pid for p in psutil.Process().children(recursive=True)}
+    cold = _private(lambda: NotebookClient(solution, kernel_name="python3", allow_errors=True).execute(), known)
+    for when, ours, theirs in zip(("at most", "at the end"), warm, cold, strict=True):
+        print(f"private memory {when}: a warm worker {ours:.0f} MB, a kernel {theirs:.0f} MB: {theirs / ours:.1f} ×")
+
+
+def _private(run: Callable[[], object], known: set[int]) -> tuple[float, float]:
+    """MB that the processes held for themselves which `run` has started: at most together, and the largest's last."""
+    seen: dict[int, list[int]] = {}
+    ended = Event()
+
+    def watch() -> None:
+        while not ended.wait(0.02):
+            with suppress(psutil.Error):  # one has just ended
+                for process in psutil.Process().children(recursive=True):
+                    if process.pid not in known:
+                        seen.setdefault(process.pid, []).append(process.memory_full_info().uss)
+
+    thread = Thread(target=watch)
+    thread.start()
+    run()
+    ended.set()
+    thread.join()
+    largest = max(seen.values(), key=max)
+    # The very last moments are those of a process that ends.
+    return max(largest) / 2**20, largest[int(0.95 * len(largest))] / 2**20
 
 
 def marks(course: Path, unit: Unit) -> dict[str, dict[str, float | None]]:

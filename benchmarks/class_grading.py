@@ -33,7 +33,6 @@ from grading.build import render
 from grading.classroom.engine import Engine
 from grading.classroom.intake import code_cells
 from grading.classroom.ledger import Ledger
-from grading.classroom.sandbox import Layer, layers
 from grading.reference import exercise_of
 from grading.release import nbgrader, release
 from grading.units import Unit, find
@@ -149,13 +148,19 @@ def memory(unit: Unit, folder: Path) -> None:
     """Private memory of a warm worker and of a kernel that each run the solution, at most and at the end."""
     folder.mkdir()
     solution = nbformat.read(unit.solution, as_version=4)
-    with Engine(unit, frozenset(Layer) - layers().keys()) as engine:
+    with Engine(unit, frozenset()) as engine:  # with walls around it a child would be harder to find
         known = {p.pid for p in psutil.Process().children(recursive=True)}
         warm = _private(lambda: engine.grade(code_cells(solution), folder), known)
     known = {p.pid for p in psutil.Process().children(recursive=True)}
     cold = _private(lambda: NotebookClient(solution, kernel_name="python3", allow_errors=True).execute(), known)
     for when, ours, theirs in zip(("at most", "at the end"), warm, cold, strict=True):
         print(f"private memory {when}: a warm worker {ours:.0f} MB, a kernel {theirs:.0f} MB: {theirs / ours:.1f} ×")
+
+
+def _children() -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return psutil.Process().children(recursive=True)
+    return []
 
 
 def _private(run: Callable[[], object], known: set[int]) -> tuple[float, float]:
@@ -165,8 +170,8 @@ def _private(run: Callable[[], object], known: set[int]) -> tuple[float, float]:
 
     def watch() -> None:
         while not ended.wait(0.02):
-            with suppress(psutil.Error):  # one has just ended
-                for process in psutil.Process().children(recursive=True):
+            for process in _children():
+                with suppress(psutil.Error):  # it has just ended
                     if process.pid not in known:
                         seen.setdefault(process.pid, []).append(process.memory_full_info().uss)
 

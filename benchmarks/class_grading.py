@@ -148,17 +148,17 @@ def memory(unit: Unit, folder: Path) -> None:
     """Private memory of a warm worker and of a kernel that each run the solution, at most and at the end."""
     folder.mkdir()
     solution = nbformat.read(unit.solution, as_version=4)
-    with Engine(unit, frozenset()) as engine:  # with walls around it a child would be harder to find
-        known = {p.pid for p in psutil.Process().children(recursive=True)}
+    with Engine(unit, frozenset()) as engine:
+        known = {p.pid for p in _children()}
         warm = _private(lambda: engine.grade(code_cells(solution), folder), known)
-    known = {p.pid for p in psutil.Process().children(recursive=True)}
+    known = {p.pid for p in _children()}
     cold = _private(lambda: NotebookClient(solution, kernel_name="python3", allow_errors=True).execute(), known)
     for when, ours, theirs in zip(("at most", "at the end"), warm, cold, strict=True):
         print(f"private memory {when}: a warm worker {ours:.0f} MB, a kernel {theirs:.0f} MB: {theirs / ours:.1f} ×")
 
 
 def _children() -> list[psutil.Process]:
-    with suppress(psutil.Error):
+    with suppress(psutil.Error):  # one ended while they were counted
         return psutil.Process().children(recursive=True)
     return []
 
@@ -173,7 +173,8 @@ def _private(run: Callable[[], object], known: set[int]) -> tuple[float, float]:
             for process in _children():
                 with suppress(psutil.Error):  # it has just ended
                     if process.pid not in known:
-                        seen.setdefault(process.pid, []).append(process.memory_full_info().uss)
+                        held = process.memory_full_info().uss
+                        seen.setdefault(process.pid, []).append(held)
 
     thread = Thread(target=watch)
     thread.start()

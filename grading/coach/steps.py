@@ -8,7 +8,8 @@ The rule. A skill is *weak* or *strong* by `grading.coach.skills`, both only on 
 - **review**: where a quiz was sat before, and it has questions on weak skills that were not drawn yet.
 - **quiz**: where every lab of the phase is passed and its quiz is not.
 - **try**: the first challenge (`challenges`) of the last unit whose core is passed.
-- **skip**: what is left of a unit that is passed, and a brief before its lab, where all evidence says *strong*.
+- **skip**: what is left of a lab that is passed, where all evidence says *strong*; and the brief before a lab that was
+  not begun, where the same holds, or a placement asked for what it explains and nothing on it ever went wrong.
 
 Each has an urgency in [0, 1], mostly how far mastery is from 1. The most urgent come first, at most `PER_KIND` of a
 kind and `MOST` in all, and no skill twice in the same kind. Nobody who has done nothing is told anything.
@@ -25,7 +26,7 @@ from grading.checkers import Checker, checkers
 from grading.coach.evidence import Occasion, occasions
 from grading.coach.review import Step
 from grading.coach.skills import Skill, skills
-from grading.coach.words import ago, counted, how_it_went, listed, named, record
+from grading.coach.words import ago, counted, how_it_went, listed, named, percent, record
 from grading.events import Event, Marked, Placement, Sitting
 from grading.quizzes import MAX_POINTS, bank
 from grading.ranks import PASS
@@ -116,7 +117,7 @@ def _challenge(unit: Unit, quest: Checker, known: _Known) -> Step:
         case 0:
             why = f"It trains {named([weakest.name])}, {record(weakest, known.now)}."
         case 1:
-            why = f"You are sure in {named(quest.skills)} (at least {weakest.mastery:.0%}), and this asks more of it."
+            why = f"You are sure in {named(quest.skills)} ({percent(weakest.mastery)}), and this asks more of it."
         case _:
             why = f"It trains {named(quest.skills)}, for {quest.points} XP."
     return Step(kind="try", unit=unit.id, exercise=quest.name, title=quest.title, why=why)
@@ -143,7 +144,7 @@ def _again(known: _Known) -> Iterator[_Candidate]:
 
 def _why_again(occasion: Occasion, faded: list[Skill], now: datetime) -> str:
     alone = [s.name for s in faded if s.last == occasion.at]
-    low = [f"{named([s.name])} is down to {s.mastery:.0%}" for s in faded]
+    low = [f"{named([s.name])} is down to {percent(s.mastery)}" for s in faded]
     since = f", and nothing has asked for {named(alone)} since" if alone else f", and {low[0]}" if low else ""
     return f"{how_it_went(occasion)}; it is {ago(occasion.at, now)}{since}."
 
@@ -218,30 +219,43 @@ def _skip(known: _Known) -> Iterator[_Candidate]:
         if mine.points and known.passed(lab):
             left = [core[e.name] for e in mine.having("open", "tried")]
             if left and known.all_strong(s for c in left for s in c.skills):
-                yield _Candidate(0.3, _skip_rest(lab, mine, left, known))
+                yield _Candidate(0.4, _skip_rest(lab, mine, left, known))
         elif not any(e.state != "open" for e in mine.exercises):
             yield from _skip_brief(lab, {s for c in core.values() for s in c.skills}, known)
 
 
 def _skip_rest(lab: Unit, mine: UnitStatus, left: list[Checker], known: _Known) -> Step:
     names = list(dict.fromkeys(s for c in left for s in c.skills))
-    sure = min(known.skills[n].mastery for n in names if n in known.skills)
+    sure = known.weakest(names).mastery
     title = listed([c.title for c in left])
     why = (
         f"You have {mine.points:g} of {mine.max_points:g} points in {lab.id} already, "
-        f"and you are sure in {named(names)} (at least {sure:.0%})."
+        f"and you are sure in {named(names)} ({percent(sure)})."
     )
     return Step(kind="skip", unit=lab.id, exercise=left[0].name, title=title, why=why)
 
 
 def _skip_brief(lab: Unit, trained: set[str], known: _Known) -> Iterator[_Candidate]:
-    """The brief of a lab that was not begun, where all that it prepares for is known."""
+    """The brief of a lab that was not begun."""
     brief = next((u for u in units.all_units() if u.id == lab.id.replace("/lab", "/theory")), None)
     if brief is None or known.status[brief.id].done:
         return
     asked = [o for o in occasions(known.events) if set(o.skills) & trained]
-    placed = any(isinstance(e, Placement) for e in known.events)
     right = [o for o in asked if o.right and not o.help]
-    if known.all_strong(trained) or (placed and len(asked) == len(right) > 1):
+    if asked == right and (about := _placed(brief, known)):
+        why = f"Nothing that it prepares for went wrong so far, and the placement asked for {named(about)}."
+        yield _Candidate(0.35, Step(kind="skip", unit=brief.id, title=brief.title, why=why))
+    elif known.all_strong(trained):
         why = f"What it prepares for went right without help in {len(right)} of {len(asked)} cases."
         yield _Candidate(0.35, Step(kind="skip", unit=brief.id, title=brief.title, why=why))
+
+
+def _placed(brief: Unit, known: _Known) -> list[str]:
+    """The main skills of placement questions that are what `brief` explains."""
+    briefs, about = _briefs(), {}
+    for event in known.events:
+        quiz = next((u for u in _quizzes() if isinstance(event, Placement) and u.id == event.unit), None)
+        for question in bank.read(quiz).questions if quiz else ():
+            if question.id in event.marks and briefs.get(question.skills[0]) == brief:
+                about[question.skills[0]] = None
+    return list(about)

@@ -47,6 +47,11 @@ def named(skills: Sequence[str]) -> str:
     return listed([skill.replace("-", " ") for skill in skills])
 
 
+def percent(share: float) -> str:
+    """`94 %`; nothing is ever quite certain."""
+    return f"{min(int(100 * share), 99)} %"
+
+
 def how_it_went(occasion: Occasion) -> str:
     """`You solved it at the sixth try and after three hints`."""
     if occasion.revealed:

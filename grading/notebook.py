@@ -16,8 +16,13 @@ from grading import units
 from grading.units import Unit
 
 if TYPE_CHECKING:
+    from grading.coach.page import Section
     from grading.events import Event
     from grading.report import Context, ExerciseReport, Report
+
+
+_bound: list[Unit] = []
+"""The units that this kernel has bound, the newest last."""
 
 
 class Score(float):
@@ -66,11 +71,49 @@ def unit(name: str) -> tuple[Callable[[str], Any], Callable[[str], Any], Callabl
     Raises `UnitNotFound` for a name that is none.
     """
     bound = units.find(name)
+    _bound.append(bound)
     if "SOLO_FRESH" in os.environ:
         return _quiet, _quiet, _quiet
     desk = Desk(bound, sys._getframe(1).f_globals)
     desk.explain_stubs()
     return desk.check, desk.hint, desk.reveal
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The coach's page of a unit, as text or as HTML."""
+
+    title: str
+    sections: "list[Section]"
+
+    def __repr__(self) -> str:
+        from grading.coach import page
+
+        return page.plain(self.title, self.sections)
+
+    def _repr_html_(self) -> str:
+        from grading.coach import page
+
+        return page.html(self.title, self.sections)
+
+
+def review(name: str | None = None) -> Shown | Message | None:
+    """The coach's last review of a unit: of the one this notebook is bound to, unless another is named.
+
+    In a fresh run and under nbgrader nothing happens. Raises `UnitNotFound` for a name that is none.
+    """
+    if {"SOLO_FRESH", "NBGRADER_EXECUTION"} & os.environ.keys():
+        return None
+    from grading import progress
+    from grading.coach import page
+
+    about = units.find(name) if name else next(reversed(_bound), None)
+    if about is None:
+        return Message(('Of which unit? `review("phase1/lab1")` names one.',))
+    kept = page.kept(progress.load().events, about.id)
+    if kept is None:
+        return Message((f"There is no review of {about.id} yet: `solo check {about.id}` in a terminal makes one.",))
+    return Shown(*kept)
 
 
 def mark_as_read(name: str) -> Message:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from grading import progress, units
 from grading import status as status_of
 from grading.checkers import Checker, checker, checkers, snake_case
-from grading.cli import launch, results, show
+from grading.cli import coaching, launch, results, show
 from grading.cli.record import UnitName
 from grading.report import Report
 from grading.units import Unit
@@ -56,6 +56,7 @@ def check(
     exercise: Annotated[str | None, typer.Option(help="Check this one only.")] = None,
     seed: Annotated[int | None, typer.Option(help="Repeat a run; chosen anew without it.")] = None,
     notebook: Annotated[Path | None, typer.Option(help="Another notebook than your copy.")] = None,
+    review: Annotated[bool, typer.Option("--review/--no-review", help="The coach's review of a whole unit.")] = True,
 ) -> None:
     """Run your notebook from the top in a fresh process and confirm what passes. Exit code 0 if the core passes."""
     wanted = find_lab(unit)
@@ -67,6 +68,8 @@ def check(
     results.summary(report)
     if results.counts(wanted, path):
         results.keep(report)
+        if review and not only:
+            coaching.after_check(wanted, path, report)
         results.next_quest()
     else:
         show.say(f"{show.short(path)} is the repository's own notebook, so this does not count.")

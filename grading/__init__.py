@@ -4,7 +4,8 @@ A notebook needs one line: `check, hint, reveal = unit("phase1/lab1")`. After `s
 the coach says.
 """
 
+from grading.coach.desk import practice
 from grading.notebook import mark_as_read, review, unit
 from grading.quizzes.desk import quiz, sitting
 
-__all__ = ["mark_as_read", "quiz", "review", "sitting", "unit"]
+__all__ = ["mark_as_read", "practice", "quiz", "review", "sitting", "unit"]

@@ -73,7 +73,7 @@ def unit(name: str) -> tuple[Callable[[str], Any], Callable[[str], Any], Callabl
     bound = units.find(name)
     _bound.append(bound)
     if "SOLO_FRESH" in os.environ:
-        return _quiet, _quiet, _quiet
+        return quiet, quiet, quiet
     desk = Desk(bound, sys._getframe(1).f_globals)
     desk.explain_stubs()
     return desk.check, desk.hint, desk.reveal
@@ -121,11 +121,11 @@ def mark_as_read(name: str) -> Message:
     from grading.events import Done
 
     brief = units.find(name)
-    unrecorded = () if "SOLO_FRESH" in os.environ else _noted(Done(unit=brief.id))
+    unrecorded = () if "SOLO_FRESH" in os.environ else noted(Done(unit=brief.id))
     return Message(unrecorded or (f"“{brief.title}” is marked as read.",))
 
 
-def _noted(event: "Event") -> tuple[str, ...]:
+def noted(event: "Event") -> tuple[str, ...]:
     """Record `event`; where that cannot be done, the sentence that says so."""
     from grading import progress
 
@@ -136,7 +136,7 @@ def _noted(event: "Event") -> tuple[str, ...]:
     return ()
 
 
-def _quiet(name: str, wrong_on_purpose: object = None) -> None:
+def quiet(name: str, wrong_on_purpose: object = None) -> None:
     """In a fresh run the runner checks, not the notebook."""
 
 
@@ -185,9 +185,9 @@ class Desk:
         hints = checker(self.unit, name).hints
         given = progress.hints_given(self.unit.id, name)
         if given >= len(hints):
-            return self._shown(Message((*_numbered(hints), f'That was all. `reveal("{name}")` shows the answer.')))
-        unrecorded = _noted(progress.Hint(unit=self.unit.id, exercise=name)) if self._counts else ()
-        return self._shown(Message((*_numbered(hints[: given + 1]), *unrecorded)))
+            return self._shown(Message((*numbered(hints), f'That was all. `reveal("{name}")` shows the answer.')))
+        unrecorded = noted(progress.Hint(unit=self.unit.id, exercise=name)) if self._counts else ()
+        return self._shown(Message((*numbered(hints[: given + 1]), *unrecorded)))
 
     def reveal(self, name: str) -> Message:
         """The answer, after the third hint. It is recorded, opens the way, and earns nothing."""
@@ -201,7 +201,7 @@ class Desk:
         code = solution_code(self.unit, name)
         if code is None:
             return self._shown(Message(("This edition ships without solutions: ask your instructor.",)))
-        unrecorded = _noted(progress.Reveal(unit=self.unit.id, exercise=name)) if self._counts else ()
+        unrecorded = noted(progress.Reveal(unit=self.unit.id, exercise=name)) if self._counts else ()
         return self._shown(Message((*unrecorded, "One way to write it. Read it, close it, and write your own:"), code))
 
     def explain_stubs(self) -> None:
@@ -281,7 +281,8 @@ def _rehearsal(exercise: "ExerciseReport") -> str:
     return "This failure is expected: the answer is wrong on purpose. Nothing is recorded."
 
 
-def _numbered(hints: tuple[str, ...]) -> tuple[str, ...]:
+def numbered(hints: tuple[str, ...]) -> tuple[str, ...]:
+    """`hints` as they are shown."""
     return tuple(f"Hint {i} of 3: {hint}" for i, hint in enumerate(hints, 1))
 
 

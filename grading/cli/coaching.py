@@ -1,5 +1,6 @@
 """`solo review`: what the coach said of a unit; and how a check tells of it."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,8 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from grading import progress, units
-from grading.cli import show
+from grading.checkers import snake_case
+from grading.cli import launch, show
 from grading.coach import page
 from grading.coach.iterate import compare, reviews
 from grading.events import Reviewed
@@ -15,17 +17,58 @@ from grading.report import Outcome, Report
 from grading.units import Unit
 
 REVIEWED_KINDS = frozenset({"lab", "project"})
-UnitName = Annotated[str | None, typer.Argument(metavar="[UNIT]", help="The last one reviewed without it.")]
 
 
-def review(unit: UnitName = None) -> None:
-    """Show what the coach said of a unit after its last whole check, beside what it said before."""
+def review(
+    unit: Annotated[str | None, typer.Argument(metavar="[UNIT]", help="Without it, the last one reviewed.")] = None,
+    exercise: Annotated[str | None, typer.Argument(metavar="[EXERCISE]", help="With --again: which one.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="An exercise once more from its blank stub; the coach chooses.")
+    ] = False,
+    lab: Annotated[bool, typer.Option("--lab/--no-lab", help="Open JupyterLab, or only prepare.")] = True,
+) -> None:
+    """Show the coach's review of a unit, beside the one before; or practise an exercise again."""
+    if again:
+        _practise(unit, exercise, lab)
+        return
+    if exercise:
+        raise show.Refused(
+            f"A review is of a whole unit; `solo review --again {unit} {exercise}` practises one exercise."
+        )
     events = progress.load().events
     wanted = units.find(unit) if unit else _last_reviewed()
     kept = page.kept(events, wanted.id)
     if kept is None:
         raise show.Refused(f"There is no review of {wanted.id} yet: `solo check {wanted.id}` makes one.")
     show.console.print(page.terminal(*kept))
+
+
+def _practise(unit: str | None, exercise: str | None, lab: bool) -> None:
+    """Put a blank stub before the learner: the one that was named, or the one that needs it most."""
+    from grading.coach import again
+
+    events = progress.load().events
+    if exercise:
+        wanted, name = units.find(unit), snake_case(exercise.strip().replace("-", "_"))
+    elif unit:
+        raise show.Refused(f"Which exercise of {unit}? `solo review --again` alone lets the coach choose.")
+    else:
+        step = again.choice(events, datetime.now(UTC))
+        if step is None:
+            raise show.Refused(
+                "Nothing needs practice now; `solo review --again UNIT EXERCISE` takes any that is solved."
+            )
+        wanted, name = units.find(step.unit), step.exercise
+        show.say(f"{step.title} (`{name}` in {wanted.id}). {step.why}")
+    try:
+        file, backup = again.prepare(wanted, name, events)
+    except LookupError as error:
+        raise show.Refused(str(error)) from None
+    show.say(f"Your practice notebook: {show.short(file)}. Its check counts as practice, not for points.")
+    if backup:
+        show.say(f"What was there is in {show.short(backup)}.")
+    if lab:
+        launch.jupyterlab(file)
 
 
 def _last_reviewed() -> Unit:

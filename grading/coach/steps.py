@@ -150,16 +150,16 @@ def _why_again(occasion: Occasion, faded: list[Skill], now: datetime) -> str:
 
 
 def _read(known: _Known) -> Iterator[_Candidate]:
-    briefs = _briefs()
+    taught = briefs()
     for skill in known.skills.values():
-        brief = briefs.get(skill.name)
+        brief = taught.get(skill.name)
         if brief and skill.weak and not skill.faded:
             why = f"It explains {named([skill.name])}, {record(skill, known.now)}."
             step = Step(kind="read", unit=brief.id, title=brief.title, why=why)
             yield _Candidate(0.9 * (1 - skill.mastery), step, brief.id)
 
 
-def _briefs() -> dict[str, Unit]:
+def briefs() -> dict[str, Unit]:
     """The brief before the lab that first trains each skill."""
     by_id = {unit.id: unit for unit in units.all_units()}
     found: dict[str, Unit] = {}
@@ -252,10 +252,10 @@ def _skip_brief(lab: Unit, trained: set[str], known: _Known) -> Iterator[_Candid
 
 def _placed(brief: Unit, known: _Known) -> list[str]:
     """The main skills of placement questions that are what `brief` explains."""
-    briefs, about = _briefs(), {}
+    taught, about = briefs(), {}
     for event in known.events:
         quiz = next((u for u in _quizzes() if isinstance(event, Placement) and u.id == event.unit), None)
         for question in bank.read(quiz).questions if quiz else ():
-            if question.id in event.marks and briefs.get(question.skills[0]) == brief:
+            if question.id in event.marks and taught.get(question.skills[0]) == brief:
                 about[question.skills[0]] = None
     return list(about)

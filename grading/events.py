@@ -11,6 +11,7 @@ from uuid import uuid4
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from grading.coach.review import Review
+from grading.ranks import REQUIREMENTS
 from grading.report import Context, ExerciseReport, Outcome, Report
 
 CONFIRMING: frozenset[Context] = frozenset({"fresh", "autograde", "class"})
@@ -170,6 +171,11 @@ class RankUp(_Event):
 
     kind: Literal["rank_up"] = "rank_up"
     rank: str
+
+    @property
+    def words(self) -> str:
+        """The line that celebrates it."""
+        return f"Rank up! You are {self.rank}-rank now: {REQUIREMENTS[self.rank]}."
 
 
 Event = Annotated[

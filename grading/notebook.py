@@ -252,10 +252,10 @@ class Desk:
         from grading import progress
 
         try:
-            progress.record(report)
+            rank_up = progress.record(report)
         except progress.ProgressError as error:
             return f"Not recorded: {error}"
-        told = [*report.problems, *progress.notices()]
+        told = [*([rank_up.words] if rank_up else []), *report.problems, *progress.notices()]
         if report.context == "live" and report.exercises[0].passed:
             told.append(f"Passed here; `solo check {self.unit.id}` confirms it in a fresh process.")
         return " ".join(told)

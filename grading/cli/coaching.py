@@ -86,7 +86,8 @@ def after_check(unit: Unit, notebook: Path, report: Report) -> None:
     from grading.coach.compose import keep, review_unit
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=show.console, transient=True) as spinner:
+    quiet = not show.console.is_terminal
+    with Progress(*columns, console=show.console, transient=True, disable=quiet) as spinner:
         task = spinner.add_task("reviewing")
         made = review_unit(unit, notebook, report, lambda words: spinner.update(task, description=words))
     earlier = reviews(progress.load().events, unit.id)

@@ -1,5 +1,6 @@
 """An exercise again, from its blank stub: in a notebook of its own, whose check is practice and earns nothing."""
 
+import ast
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,6 +26,7 @@ HEAD = """# Once more: {title}
 
 The exercise `{exercise}` of {unit}, from its blank stub. What you write here is practice: the check tells the coach
 how it went, and your points and your copy of the lab stay as they are. Hints begin anew and are counted here only."""
+BUILDS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
 HEADING = re.compile(r"^#{2,3} ", re.MULTILINE)
 
 
@@ -126,7 +128,9 @@ def _answers(cell: NotebookNode) -> str | None:
 
 
 def _is_given(cell: NotebookNode) -> bool:
-    """Whether a code cell is what later cells build on: no answer, check or demonstration, and not the first cell."""
+    """Whether later cells build on a code cell: it imports or defines, and is no answer, check or demonstration."""
     meta = cell.metadata.get("nbgrader", {})
-    ours = meta.get("solution") or meta.get("grade") or "demo" in cell.metadata.get("tags", [])
-    return not ours and "from grading import" not in cell.source
+    if meta.get("solution") or meta.get("grade") or "demo" in cell.metadata.get("tags", []):
+        return False
+    statements = ast.parse(cell.source).body
+    return "from grading import" not in cell.source and any(isinstance(s, BUILDS) for s in statements)

@@ -91,9 +91,9 @@ def terminal(title: str, shown: Sequence[Section]) -> Group:
     for section in shown:
         parts += [Text(), Text(section.title, "bold underline")]
         for line in section.lines:
-            parts.append(Padding(_hanging(line.mark, line.text), (0, 0, 0, 2)))
+            parts.append(Padding(_hanging(line.mark, line.text), (0, 0, 0, 2), expand=False))
             below = [*line.code.splitlines(), *line.below]
-            parts += [Padding(Text(text), (0, 0, 0, 6)) for text in below]
+            parts += [Padding(Text(text), (0, 0, 0, 6), expand=False) for text in below]
     return Group(*parts)
 
 

@@ -119,7 +119,8 @@ def _challenge(unit: Unit, quest: Checker, known: _Known) -> Step:
         case 1:
             why = f"You are sure in {named(quest.skills)} ({percent(weakest.mastery)}), and this asks more of it."
         case _:
-            why = f"It trains {named(quest.skills)}, for {quest.points} XP."
+            trains = f"It trains {named(quest.skills)}, for" if quest.skills else "It is worth"
+            why = f"{trains} {quest.points} XP."
     return Step(kind="try", unit=unit.id, exercise=quest.name, title=quest.title, why=why)
 
 
@@ -130,9 +131,9 @@ def _again(known: _Known) -> Iterator[_Candidate]:
             latest[occasion.unit, occasion.name] = occasion
     labs = {unit.id: unit for unit in units.labs()}
     for (unit_id, name), occasion in latest.items():
-        if unit_id not in labs or known.now - occasion.at < REST:
+        weakest = known.weakest(occasion.skills)  # None for an exercise that names no skill
+        if unit_id not in labs or known.now - occasion.at < REST or weakest is None:
             continue
-        weakest = known.weakest(occasion.skills)
         hard = occasion.revealed or occasion.help >= MUCH_HELP
         faded = [known.skills[s] for s in occasion.skills if known.skills[s].faded]
         if not hard and not faded:

@@ -110,6 +110,19 @@ def test_the_sentence_says_what_happened(strong):
     assert (step.unit, step.exercise, step.title) == ("phase1/lab1", "log_sum_exp", exercise.title)
 
 
+def test_an_exercise_that_names_no_skill_is_no_trouble(tiny, strong, monkeypatch):
+    learner = strong(0)
+    monkeypatch.setenv("SOLO_CONTENT", str(tiny.folder.parents[1]))
+    units.all_units.cache_clear()
+    learner.hint_after, learner.passes = 1, lambda skills, now: len(learner.events) > 6
+    learner.do(tiny.id)
+    learner.wait(20)
+    assert {c.skills for c in checkers(tiny)} >= {()}
+    assert [s.exercise for s in told(learner, "again")] == ["softmax"]
+    (scale,) = challenges(tiny, learner.events, learner.now)
+    assert scale.why == "It is worth 1 XP."
+
+
 def test_nothing_is_repeated_on_the_day_it_was_hard(guessing):
     learner = guessing(0)
     learner.do("phase1/lab1")

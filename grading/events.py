@@ -1,4 +1,8 @@
-"""What happens to a learner, one model per kind of event; `progress.json` is a list of these and nothing else."""
+"""What happens to a learner, one model per kind of event; `progress.json` is a list of these and nothing else.
+
+Kinds are only ever added. Points, states and ranks follow from `Attempt`, `Reveal`, `Marked` and `RankUp` alone; the
+other kinds are there for the learner and the coach.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -6,6 +10,8 @@ from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from grading.coach.review import Review
+from grading.ranks import REQUIREMENTS
 from grading.report import Context, ExerciseReport, Outcome, Report
 
 CONFIRMING: frozenset[Context] = frozenset({"fresh", "autograde", "class"})
@@ -122,11 +128,57 @@ class Marked(_Event):
     """The share that each item earned."""
 
 
+class Practice(_Event):
+    """An exercise was checked again from its blank stub: evidence of a skill, and no points."""
+
+    kind: Literal["practice"] = "practice"
+    unit: str
+    exercise: str
+    round: str
+    """Which stub it was written from; every `solo review --again` begins a round."""
+    outcome: Outcome
+    requirements: dict[str, Outcome]
+    mistake: str | None = None
+    hints: int = 0
+    """Given in this round so far."""
+    revealed: bool = False
+    """The answer was shown in this round."""
+
+
+class Placement(_Event):
+    """What a newcomer knew already: some questions of a phase's bank. It opens what comes after, and never locks."""
+
+    kind: Literal["placement"] = "placement"
+    unit: str
+    """The quiz whose bank was drawn from."""
+    seed: int
+    marks: dict[str, float]
+    """The share that each question earned."""
+    opens: str | None = None
+    """The phase that it opens, if it was passed."""
+
+
+class Reviewed(_Event):
+    """The coach's review of a unit after a whole check."""
+
+    kind: Literal["reviewed"] = "reviewed"
+    unit: str
+    review: Review
+
+
 class RankUp(_Event):
     """A rank was earned; it stays, whatever changes afterwards."""
 
     kind: Literal["rank_up"] = "rank_up"
     rank: str
 
+    @property
+    def words(self) -> str:
+        """The line that celebrates it."""
+        return f"Rank up! You are {self.rank}-rank now: {REQUIREMENTS[self.rank]}."
 
-Event = Annotated[Attempt | Hint | Reveal | Note | Done | Sitting | Marked | RankUp, Field(discriminator="kind")]
+
+Event = Annotated[
+    Attempt | Hint | Reveal | Note | Done | Sitting | Marked | Practice | Placement | Reviewed | RankUp,
+    Field(discriminator="kind"),
+]

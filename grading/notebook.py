@@ -16,8 +16,13 @@ from grading import units
 from grading.units import Unit
 
 if TYPE_CHECKING:
+    from grading.coach.page import Section
     from grading.events import Event
     from grading.report import Context, ExerciseReport, Report
+
+
+_bound: list[Unit] = []
+"""The units that this kernel has bound, the newest last."""
 
 
 class Score(float):
@@ -66,11 +71,49 @@ def unit(name: str) -> tuple[Callable[[str], Any], Callable[[str], Any], Callabl
     Raises `UnitNotFound` for a name that is none.
     """
     bound = units.find(name)
+    _bound.append(bound)
     if "SOLO_FRESH" in os.environ:
-        return _quiet, _quiet, _quiet
+        return quiet, quiet, quiet
     desk = Desk(bound, sys._getframe(1).f_globals)
     desk.explain_stubs()
     return desk.check, desk.hint, desk.reveal
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The coach's page of a unit, as text or as HTML."""
+
+    title: str
+    sections: "list[Section]"
+
+    def __repr__(self) -> str:
+        from grading.coach import page
+
+        return page.plain(self.title, self.sections)
+
+    def _repr_html_(self) -> str:
+        from grading.coach import page
+
+        return page.html(self.title, self.sections)
+
+
+def review(name: str | None = None) -> Shown | Message | None:
+    """The coach's last review of a unit: of the one this notebook is bound to, unless another is named.
+
+    In a fresh run and under nbgrader nothing happens. Raises `UnitNotFound` for a name that is none.
+    """
+    if {"SOLO_FRESH", "NBGRADER_EXECUTION"} & os.environ.keys():
+        return None
+    from grading import progress
+    from grading.coach import page
+
+    about = units.find(name) if name else next(reversed(_bound), None)
+    if about is None:
+        return Message(('Of which unit? `review("phase1/lab1")` names one.',))
+    kept = page.kept(progress.load().events, about.id)
+    if kept is None:
+        return Message((f"There is no review of {about.id} yet: `solo check {about.id}` in a terminal makes one.",))
+    return Shown(*kept)
 
 
 def mark_as_read(name: str) -> Message:
@@ -78,11 +121,11 @@ def mark_as_read(name: str) -> Message:
     from grading.events import Done
 
     brief = units.find(name)
-    unrecorded = () if "SOLO_FRESH" in os.environ else _noted(Done(unit=brief.id))
+    unrecorded = () if "SOLO_FRESH" in os.environ else noted(Done(unit=brief.id))
     return Message(unrecorded or (f"“{brief.title}” is marked as read.",))
 
 
-def _noted(event: "Event") -> tuple[str, ...]:
+def noted(event: "Event") -> tuple[str, ...]:
     """Record `event`; where that cannot be done, the sentence that says so."""
     from grading import progress
 
@@ -93,7 +136,7 @@ def _noted(event: "Event") -> tuple[str, ...]:
     return ()
 
 
-def _quiet(name: str, wrong_on_purpose: object = None) -> None:
+def quiet(name: str, wrong_on_purpose: object = None) -> None:
     """In a fresh run the runner checks, not the notebook."""
 
 
@@ -142,9 +185,9 @@ class Desk:
         hints = checker(self.unit, name).hints
         given = progress.hints_given(self.unit.id, name)
         if given >= len(hints):
-            return self._shown(Message((*_numbered(hints), f'That was all. `reveal("{name}")` shows the answer.')))
-        unrecorded = _noted(progress.Hint(unit=self.unit.id, exercise=name)) if self._counts else ()
-        return self._shown(Message((*_numbered(hints[: given + 1]), *unrecorded)))
+            return self._shown(Message((*numbered(hints), f'That was all. `reveal("{name}")` shows the answer.')))
+        unrecorded = noted(progress.Hint(unit=self.unit.id, exercise=name)) if self._counts else ()
+        return self._shown(Message((*numbered(hints[: given + 1]), *unrecorded)))
 
     def reveal(self, name: str) -> Message:
         """The answer, after the third hint. It is recorded, opens the way, and earns nothing."""
@@ -158,7 +201,7 @@ class Desk:
         code = solution_code(self.unit, name)
         if code is None:
             return self._shown(Message(("This edition ships without solutions: ask your instructor.",)))
-        unrecorded = _noted(progress.Reveal(unit=self.unit.id, exercise=name)) if self._counts else ()
+        unrecorded = noted(progress.Reveal(unit=self.unit.id, exercise=name)) if self._counts else ()
         return self._shown(Message((*unrecorded, "One way to write it. Read it, close it, and write your own:"), code))
 
     def explain_stubs(self) -> None:
@@ -209,10 +252,10 @@ class Desk:
         from grading import progress
 
         try:
-            progress.record(report)
+            rank_up = progress.record(report)
         except progress.ProgressError as error:
             return f"Not recorded: {error}"
-        told = [*report.problems, *progress.notices()]
+        told = [*([rank_up.words] if rank_up else []), *report.problems, *progress.notices()]
         if report.context == "live" and report.exercises[0].passed:
             told.append(f"Passed here; `solo check {self.unit.id}` confirms it in a fresh process.")
         return " ".join(told)
@@ -238,7 +281,8 @@ def _rehearsal(exercise: "ExerciseReport") -> str:
     return "This failure is expected: the answer is wrong on purpose. Nothing is recorded."
 
 
-def _numbered(hints: tuple[str, ...]) -> tuple[str, ...]:
+def numbered(hints: tuple[str, ...]) -> tuple[str, ...]:
+    """`hints` as they are shown."""
     return tuple(f"Hint {i} of 3: {hint}" for i, hint in enumerate(hints, 1))
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from grading import plan, ranks, units
 from grading.checkers import Checker, checkers
-from grading.events import Attempt, Done, Event, Marked, Note, RankUp, Reveal
+from grading.events import Attempt, Done, Event, Marked, Note, Placement, RankUp, Reveal
 from grading.quizzes import MAX_POINTS
 from grading.units import Unit
 
@@ -121,7 +121,10 @@ def derive(events: Iterable[Event]) -> Status:
 
 
 def gate(events: Iterable[Event], phase: str) -> str | None:
-    """The quiz that must be passed before `phase` opens; None where it is open."""
+    """The quiz that must be passed before `phase` opens; None where it is open, be it by a placement."""
+    events = tuple(events)
+    if any(isinstance(event, Placement) and event.opens == phase for event in events):
+        return None
     order = list(units.PHASES)
     before = order[order.index(phase) - 1] if order.index(phase) else None
     return next((u.id for u in derive(events).units if u.id == f"{before}/quiz" and u.having(*TO_SOLVE)), None)

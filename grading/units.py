@@ -23,6 +23,11 @@ PHASES = {
 }
 
 
+DURATION = re.compile(
+    r"(?:\*\*Time\*\* |Theory brief, |sitting takes )((?:about )?[\w–-]+(?: to [\w-]+)? (?:minutes?|hours?))"
+)
+"""How the source of a unit states what it takes."""
+
 KINDS = "theory", "lab", "quiz", "project"
 """In the order of the curriculum, of what has the same number or none."""
 
@@ -123,6 +128,11 @@ class Unit:
         return _title(self.source)
 
     @property
+    def duration(self) -> str | None:
+        """How long it takes, as its source says: `two hours`, `about 30 minutes`; None where it does not."""
+        return _duration(self.source)
+
+    @property
     def workspace_notebook(self) -> Path:
         """Where the learner's own copy is, or will be."""
         place = home() / "workspace" / PHASES[self.phase]
@@ -133,6 +143,12 @@ class Unit:
 def _title(source: Path) -> str:
     heading = re.search(r"^(?:# )?# (?!%%)(.+)$", source.read_text(encoding="utf-8"), re.MULTILINE)
     return heading.group(1).strip() if heading else source.stem
+
+
+@cache
+def _duration(source: Path) -> str | None:
+    stated = DURATION.search(source.read_text(encoding="utf-8"))
+    return stated.group(1) if stated else None
 
 
 def content_root() -> Path:

@@ -1,6 +1,6 @@
 """Commands for working on a unit: start, open, check, hint, reset."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,24 +10,49 @@ from rich.markup import escape
 from grading import progress, units
 from grading import status as status_of
 from grading.checkers import Checker, checker, checkers, snake_case
-from grading.cli import launch, results, show
+from grading.cli import coaching, launch, placement, results, show
 from grading.cli.record import UnitName
+from grading.coach import guide, page
+from grading.coach.steps import next_steps
+from grading.events import Placement
 from grading.report import Report
+from grading.status import Status
 from grading.units import Unit
+
+ALSO = 2
+"""Of the coach's steps, how many the guide tells."""
 
 
 def start(
     lab: Annotated[bool, typer.Option("--lab/--no-lab", help="Open JupyterLab, or only prepare.")] = True,
 ) -> None:
-    """Go on where you were: your rank, the next quest, and its notebook in JupyterLab."""
-    now = status_of.derive(progress.load().events)
+    """Go on where you were: your rank, the next quest, why and how long, and its notebook in JupyterLab."""
+    if lab:
+        placement.offer(progress.load().events)
+    events = progress.load().events
+    now = status_of.derive(events)
     show.headline(now)
     show.quest(now)
+    _guide(now, events)
     wanted = _quest_units(units.find(now.next_quest.unit)) if now.next_quest else []
     for unit in wanted:
         _prepare(unit)
     if lab:
         launch.jupyterlab(wanted[-1].workspace_notebook if wanted else None)
+
+
+def _guide(now: Status, events: tuple[progress.Event, ...]) -> None:
+    """Why the next quest is next, how long it takes, and what else the coach would do."""
+    if now.next_quest:
+        show.say(f"Why: {guide.why(now.next_quest, now, events)}")
+        if takes := guide.duration(now.next_quest, now):
+            show.say(f"Time: {takes}.")
+    for event in events:
+        if isinstance(event, Placement) and event.opens and any(u.phase == event.opens for u in units.all_units()):
+            show.say(f"Your placement opened {event.opens}: `solo list` shows it. Ranks ask for what is before it too.")
+    for step in next_steps(events, datetime.now(UTC))[:ALSO]:
+        command = f" {page.how(step)}." if page.how(step) else ""
+        show.say(f"Also: {page.LEADS[step.kind]} {step.title}. {step.why}{command}")
 
 
 def _quest_units(quest: Unit) -> list[Unit]:
@@ -56,6 +81,7 @@ def check(
     exercise: Annotated[str | None, typer.Option(help="Check this one only.")] = None,
     seed: Annotated[int | None, typer.Option(help="Repeat a run; chosen anew without it.")] = None,
     notebook: Annotated[Path | None, typer.Option(help="Another notebook than your copy.")] = None,
+    review: Annotated[bool, typer.Option("--review/--no-review", help="The coach's review of a whole unit.")] = True,
 ) -> None:
     """Run your notebook from the top in a fresh process and confirm what passes. Exit code 0 if the core passes."""
     wanted = find_lab(unit)
@@ -67,6 +93,8 @@ def check(
     results.summary(report)
     if results.counts(wanted, path):
         results.keep(report)
+        if review and not only:
+            coaching.after_check(wanted, path, report)
         results.next_quest()
     else:
         show.say(f"{show.short(path)} is the repository's own notebook, so this does not count.")

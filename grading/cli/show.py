@@ -42,22 +42,32 @@ def short(path: Path) -> str:
 
 def headline(status: Status) -> None:
     """Rank, XP and the way to the next rank; and what was set aside, until it is dealt with."""
-    say(Text.assemble((f"Rank {status.rank}", "bold magenta"), f" · {status.xp:g} XP"))
+    say(rank_line(status))
     if status.next_rank:
         say(f"Next rank, {status.next_rank}: {status.next_rank_needs}.")
     for notice in progress.notices():
         say(notice, style="red")
 
 
+def rank_line(status: Status) -> Text:
+    """Rank and XP."""
+    return Text.assemble((f"Rank {status.rank}", "bold magenta"), f" · {status.xp:g} XP")
+
+
 def ranked_up(rank_up: RankUp | None) -> None:
     """One line for a rank that was just earned."""
     if rank_up:
-        say(f"Rank up! You are {rank_up.rank}-rank now.", style="bold magenta")
+        say(rank_up.words, style="bold magenta")
 
 
 def quest(status: Status) -> None:
     """What to do next."""
-    say(Text.assemble(("Next quest: ", "bold"), _quest_text(status.next_quest)))
+    say(quest_line(status))
+
+
+def quest_line(status: Status) -> Text:
+    """The next quest."""
+    return Text.assemble(("Next quest: ", "bold"), _quest_text(status.next_quest))
 
 
 def _quest_text(quest: Quest | None) -> str:

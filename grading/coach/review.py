@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Part = Literal["code", "speed", "architecture", "challenges", "steps"]
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,3 +76,5 @@ class Review(_Model):
     architecture: tuple[ArchitectureNote, ...] = ()
     challenges: tuple[Step, ...] = ()
     steps: tuple[Step, ...] = ()
+    omitted: dict[Part, str] = {}
+    """Of a part that could not be made, or not be kept as a whole, the sentence that says so."""

@@ -76,7 +76,7 @@ class Shown:
         return f'<div style="max-width:60em;line-height:1.45"><b>{card.inline(head)}</b>{rows}{cards}</div>'
 
     def _lines(self) -> list[str]:
-        """A headline, and a line for each item."""
+        """A headline, the rank that was earned, and a line for each item."""
         share = self.marks.points / MAX_POINTS
         verdict = "passed" if share >= PASS else f"{PASS:.0%} pass, and a retake draws other questions"
         again = "" if self.first else " It was handed in before, so this does not count again."
@@ -84,7 +84,8 @@ class Shown:
         items = (
             f"{'✓' if m.full else '✗'} {m.title} · {m.points:g} of {m.max_points:g}. {m.why}" for m in self.marks.items
         )
-        return [head, *(item.strip() for item in items)]
+        celebrated = [self.marks.rank_up.words] if self.marks.rank_up else []
+        return [head, *celebrated, *(item.strip() for item in items)]
 
     def _unsolved(self) -> "list[ExerciseReport]":
         return [m.report for m in self.marks.items if m.report and not m.full]

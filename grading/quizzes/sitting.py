@@ -3,11 +3,11 @@
 import random
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grading import progress
-from grading.events import Marked, Sitting
+from grading.events import Marked, RankUp, Sitting
 from grading.quizzes import MAX_POINTS, POINTS, QUESTIONS, bank
 from grading.quizzes.bank import Bank, Drawn
 from grading.report import ExerciseReport
@@ -62,6 +62,8 @@ class Marks:
     """All of a sitting, judged."""
 
     items: tuple[Mark, ...] = field(default_factory=tuple)
+    rank_up: RankUp | None = None
+    """The rank that they earned."""
 
     @property
     def points(self) -> float:
@@ -120,7 +122,7 @@ def hand_in(paper: Paper, answers: Mapping[str, Any], check: Callable[[str], Exe
     events = progress.load().events
     first = not any(isinstance(e, Marked) and e.sitting == paper.sitting.id for e in events)
     if first:
-        progress.append(
+        earned = progress.append(
             Marked(
                 unit=paper.unit.id,
                 sitting=paper.sitting.id,
@@ -129,6 +131,7 @@ def hand_in(paper: Paper, answers: Mapping[str, Any], check: Callable[[str], Exe
                 marks={m.name: m.points / m.max_points for m in marks.items},
             )
         )
+        marks = replace(marks, rank_up=earned)
     return marks, first
 
 

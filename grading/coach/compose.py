@@ -1,0 +1,101 @@
+"""One review of a unit, put together from the coach's parts; a part that fails costs its own section and no more."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from grading import progress
+from grading.coach.review import Finding, Part, Review
+from grading.events import Reviewed
+from grading.learner_notebook import NotebookCell, read_notebook, short
+from grading.report import Report
+from grading.units import Unit
+
+MOST_FINDINGS = 20
+"""A review is kept in the record, and nobody mends more at a time."""
+
+PARTS: dict[Part, str] = {
+    "code": "reading your code",
+    "speed": "measuring your functions beside the reference",
+    "architecture": "looking at your modules",
+    "challenges": "choosing challenges",
+    "steps": "thinking about what is next",
+}
+"""The parts of a review in order, and what to tell while one is made."""
+
+
+def review_unit(
+    unit: Unit, notebook: Path, report: Report, on_part: Callable[[str], None] = lambda text: None
+) -> Review:
+    """The review of `notebook` after `report`, a run of all of `unit`'s checkers that is in the record already.
+
+    Of a project, `notebook` is a file in its folder. `on_part` is told in words what is under way.
+    """
+    made: dict[Part, Sequence] = {}
+    omitted: dict[Part, str] = {}
+    for part, words in PARTS.items():
+        on_part(words)
+        try:
+            made[part] = tuple(_make(part, unit, notebook, report))
+        except Exception as error:  # whatever it is, the other parts are worth having
+            omitted[part] = f"This part is missing, because it failed ({type(error).__name__}: {short(error)})."
+    findings: Sequence[Finding] = made.get("code", ())
+    if len(findings) > MOST_FINDINGS:
+        omitted["code"] = f"{len(findings) - MOST_FINDINGS} more are not listed: mend these first."
+    return Review(
+        unit=unit.id,
+        points=report.points,
+        max_points=report.max_points,
+        findings=findings[:MOST_FINDINGS],
+        speed=made.get("speed", ()),
+        architecture=made.get("architecture", ()),
+        challenges=made.get("challenges", ()),
+        steps=made.get("steps", ()),
+        omitted=omitted,
+    )
+
+
+def keep(review: Review) -> None:
+    """Add `review` to the record."""
+    progress.append(Reviewed(unit=review.unit, review=review))
+
+
+def _make(part: Part, unit: Unit, notebook: Path, report: Report) -> Sequence:
+    """One part; each imports what it needs, for some of that is heavy."""
+    passed = [e.name for e in report.exercises if e.passed]
+    match part:
+        case "code":
+            from grading.coach.code import review_code
+
+            return review_code(unit, code_cells(unit, notebook))
+        case "speed":
+            from grading.coach.speed import speed_notes
+
+            return speed_notes(unit, notebook, passed)
+        case "architecture":
+            from grading.coach.architecture import architecture_notes
+
+            return architecture_notes(unit, notebook, passed)
+        case "challenges":
+            from grading.coach.steps import challenges
+
+            return challenges(unit, progress.load().events, datetime.now(UTC))
+        case "steps":
+            from grading.coach.steps import next_steps
+
+            return next_steps(progress.load().events, datetime.now(UTC))
+
+
+def code_cells(unit: Unit, notebook: Path) -> list[NotebookCell]:
+    """The learner's code: the cells of a notebook, or each module of a project as one."""
+    if unit.kind != "project":
+        return read_notebook(notebook)
+    from grading.projects import module_files
+    from grading.reference import exercise_of
+
+    folder = notebook if notebook.is_dir() else notebook.parent
+    owner = exercise_of(unit)
+    return [
+        NotebookCell(file.index, (folder / file.path).read_text(encoding="utf-8"), owner.get(file.name), False, False)
+        for file in module_files(unit, folder)
+    ]

@@ -539,9 +539,9 @@ PyTorch's `DistributedSampler`; it is cut into batches from the front, and the l
    global random state.
 2. `save_checkpoint(path, step, model, optimizer)` saves the step, the state dicts of model and optimizer, and the
    states of **two** random number generators: torch's (`torch.get_rng_state`) and that of Python's `random`
-   (`random.getstate`). It saves **atomically**: write a new file in the same folder, then put it in the place of the
-   old one with `os.replace`. Whatever happens during saving, at `path` there is the old checkpoint or the new one,
-   whole. After success the folder holds no other new file.
+   (`random.getstate`). Fill in the dict `checkpoint`; that it is saved **atomically** is written already: a new file in
+   the same folder is put in the place of the old one, so that whatever happens during saving, at `path` there is the
+   old checkpoint or the new one, whole.
 3. `load_checkpoint(path, model, optimizer)` puts everything back into the given objects and generators, and returns the
    step. It loads with `weights_only=True`: a checkpoint is data, and must not be able to run code.
 4. `train_until(stop, path, model, optimizer, schedule, dataset, batch_size, seed, workers=0)` begins with the
@@ -578,10 +578,10 @@ def save_checkpoint(path: Path, step: int, model: nn.Module, optimizer: torch.op
         "torch_rng": torch.get_rng_state(),
         "python_rng": random.getstate(),
     }
+    ### END SOLUTION
     unfinished = path.with_name(f"{path.name}.unfinished")
     torch.save(checkpoint, unfinished)
     os.replace(unfinished, path)
-    ### END SOLUTION
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -672,7 +672,7 @@ functions of their row and epoch. And a checkpoint on several GPUs also holds ea
 
 All parts are there. Put them together.
 
-**Task.** Write `fit(model, train, valid, epochs, batch_size, lr, warmup, max_norm, seed)`. `train` and `valid` are
+**Task.** Complete `fit(model, train, valid, epochs, batch_size, lr, warmup, max_norm, seed)`. `train` and `valid` are
 pairs `(x, y)` of tensors. It trains `model` with your `AdamW`, all its other settings at their defaults: in each
 epoch the batches `rows_of_step(step, …)`, `step` counted through over all epochs; the rate `warmup_cosine` over all
 the updates of the run, with `warmup` of them and floor 0; cross-entropy, and clipping to `max_norm`. It returns a
@@ -703,13 +703,13 @@ def fit(
     seed: int,
 ) -> dict[str, list[float]]:
     """Train a classifier; `"loss"`, `"valid_loss"` and `"accuracy"` of each epoch."""
-    ### BEGIN SOLUTION
     x, y = train
     per_epoch = math.ceil(len(x) / batch_size)
     optimizer = AdamW(model.parameters())
     history = {"loss": [], "valid_loss": [], "accuracy": []}
     for epoch in range(epochs):
         total = 0.0
+        ### BEGIN SOLUTION
         for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
             rows = rows_of_step(step, len(x), batch_size, seed)
             set_rate(optimizer, warmup_cosine(step, epochs * per_epoch, warmup, lr))
@@ -717,8 +717,8 @@ def fit(
         history["loss"].append(total / len(x))
         history["valid_loss"].append(evaluate(model, F.cross_entropy, [valid]))
         history["accuracy"].append(evaluate(model, accuracy, [valid]))
+        ### END SOLUTION
     return history
-    ### END SOLUTION
 
 
 # %% [markdown]

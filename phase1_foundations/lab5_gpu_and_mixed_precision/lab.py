@@ -524,10 +524,10 @@ or NaN.
 - `update()` ends the iteration. If *any* optimizer met something bad since the last `update()`, the scale is multiplied
   by `backoff_factor` and the count starts at 0 again. Otherwise the count grows by one; when it reaches
   `growth_interval`, the scale is multiplied by `growth_factor`, and the count starts at 0 again.
-- `get_scale()` returns the scale as a float.
-- `state_dict()` returns a dict with the keys `scale`, `growth_factor`, `backoff_factor`, `growth_interval` and
-  `_growth_tracker` (the count), the same as PyTorch's, so that each can read the other's; `load_state_dict(state)`
-  takes all five from one.
+
+The attributes for the scale, its two factors, the interval and the count are there already, and so are `get_scale()`,
+which returns the scale, and `state_dict()` and `load_state_dict(state)`, whose keys are those of PyTorch's scaler, so
+that each can read the other's. What else it must remember between the calls is yours: add it where the stub is.
 """
 
 
@@ -542,10 +542,10 @@ class LossScaler:
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
     ) -> None:
-        ### BEGIN SOLUTION
         self._scale = init_scale
         self._growth_factor, self._backoff_factor = growth_factor, backoff_factor
         self._growth_interval, self._growth_tracker = growth_interval, 0
+        ### BEGIN SOLUTION
         self._bad: dict[int, bool] = {}  # by optimizer, once it is unscaled
         self._stepped: set[int] = set()
         ### END SOLUTION
@@ -590,12 +590,9 @@ class LossScaler:
         ### END SOLUTION
 
     def get_scale(self) -> float:
-        ### BEGIN SOLUTION
         return self._scale
-        ### END SOLUTION
 
     def state_dict(self) -> dict[str, Any]:
-        ### BEGIN SOLUTION
         return {
             "scale": self._scale,
             "growth_factor": self._growth_factor,
@@ -603,14 +600,11 @@ class LossScaler:
             "growth_interval": self._growth_interval,
             "_growth_tracker": self._growth_tracker,
         }
-        ### END SOLUTION
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        ### BEGIN SOLUTION
         self._scale = state["scale"]
         self._growth_factor, self._backoff_factor = state["growth_factor"], state["backoff_factor"]
         self._growth_interval, self._growth_tracker = state["growth_interval"], state["_growth_tracker"]
-        ### END SOLUTION
 
 
 # %% tags=["demo"]

@@ -7,7 +7,8 @@ from traitlets.config import Config
 
 from grading.source import BEGIN_SOLUTION, END_SOLUTION
 
-CODE_STUB = "# Your code here\nraise NotImplementedError"
+STUB_LINE = "# Your code here"
+CODE_STUB = f"{STUB_LINE}\nraise NotImplementedError"
 TEXT_STUB = "*Your answer here: double-click this line and write.*"
 CELL_TIMEOUT_S = 120
 

@@ -1,6 +1,6 @@
 """The learner's own copies of notebooks and projects: made once, and never overwritten without a dated backup."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nbformat
@@ -9,7 +9,10 @@ from nbformat import NotebookNode
 from grading.checkers import checker, snake_case
 from grading.files import copy_file, dated, write_atomically
 from grading.projects import module_path
-from grading.units import Unit
+from grading.units import Unit, home
+
+ORIGINALS = ".originals"
+"""The folder of what copies were made from."""
 
 
 class WorkspaceError(Exception):
@@ -18,18 +21,18 @@ class WorkspaceError(Exception):
 
 def ensure(unit: Unit) -> bool:
     """Make the learner's copy of `unit`, or what is missing of it; whether there was none."""
-    originals = _originals(unit)
-    absent = [path for path in originals if not path.exists()]
+    parts = originals(unit)
+    absent = [path for path in parts if not path.exists()]
     for path in absent:
-        _write(path, originals[path])
+        _write(path, parts[path])
     return unit.workspace_notebook in absent
 
 
 def reset(unit: Unit) -> Path | None:
     """Start the learner's copy over. Returns the backup of what it held, None if there was no copy."""
-    originals = _originals(unit)
-    backup = _backup(unit, originals)
-    for path, text in originals.items():
+    parts = originals(unit)
+    backup = back_up(unit, parts)
+    for path, text in parts.items():
         _write(path, text)
     return backup
 
@@ -43,21 +46,21 @@ def reset_exercise(unit: Unit, exercise: str) -> Path | None:
     copy = unit.workspace_notebook
     if modules:
         paths = [copy.parent / module_path(unit, module) for module in modules]
-        originals = {path: text for path, text in _originals(unit).items() if path in paths}
-        backup = _backup(unit, originals)
-        for path, text in originals.items():
+        parts = {path: text for path, text in originals(unit).items() if path in paths}
+        backup = back_up(unit, parts)
+        for path, text in parts.items():
             _write(path, text)
         return backup
     if not copy.exists():
         raise WorkspaceError(f"You have no copy of {unit.id} yet: `solo open {unit.id}` makes one.")
-    notebook = _parsed(copy, unit)
+    notebook = parsed(copy, unit)
     _put_back(notebook, exercise, nbformat.reads(_original(unit), as_version=4))
-    backup = _backup(unit, [copy])
+    backup = back_up(unit, [copy])
     write_atomically(copy, nbformat.writes(notebook) + "\n")
     return backup
 
 
-def _originals(unit: Unit) -> dict[Path, str]:
+def originals(unit: Unit) -> dict[Path, str]:
     """What the learner's copy is made of, by where it belongs: a notebook, and of a project the starter's files."""
     place = unit.workspace_notebook.parent
     found = {unit.workspace_notebook: _original(unit)}
@@ -74,12 +77,32 @@ def _original(unit: Unit) -> str:
         raise WorkspaceError(f"{unit.notebook} is not built yet: run `make notebooks`.") from None
 
 
+def original_of(path: Path) -> str | None:
+    """What a file of the learner's copy was made from, None if that is not known."""
+    kept = _original_place(path)
+    return kept.read_text(encoding="utf-8") if kept.exists() else None
+
+
+def remember(made_from: Mapping[Path, str]) -> None:
+    """Keep what the files of a copy are made from, so that an update can tell the learner's work from ours."""
+    for path, text in made_from.items():
+        kept = _original_place(path)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, text)
+
+
+def _original_place(path: Path) -> Path:
+    place = home() / "workspace"
+    return place / ORIGINALS / path.relative_to(place)
+
+
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
+    remember({path: text})
 
 
-def _backup(unit: Unit, paths: Iterable[Path]) -> Path | None:
+def back_up(unit: Unit, paths: Iterable[Path]) -> Path | None:
     """Copy those of `paths` that exist, into one dated folder if the unit has many; None if there are none."""
     place = unit.workspace_notebook.parent
     present = [path for path in paths if path.exists()]
@@ -98,7 +121,8 @@ def _backup(unit: Unit, paths: Iterable[Path]) -> Path | None:
     return kept
 
 
-def _parsed(copy: Path, unit: Unit) -> NotebookNode:
+def parsed(copy: Path, unit: Unit) -> NotebookNode:
+    """The learner's notebook. Raises `WorkspaceError` for a file that is none."""
     try:
         return nbformat.read(copy, as_version=4)
     except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError):

@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 for command in (
     learning.start, record.status, record.list_units, learning.check, watching.watch, learning.hint, learning.open_unit,
-    learning.reset, coaching.review, quiz.quiz, record.note, record.done, care.doctor,
+    learning.reset, learning.update, coaching.review, quiz.quiz, record.note, record.done, care.doctor,
 ):  # fmt: skip
     app.command({"open_unit": "open", "list_units": "list"}.get(command.__name__))(command)
 

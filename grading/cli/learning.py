@@ -137,11 +137,34 @@ def reset(
         show.say("If it is open in JupyterLab: File → Reload Notebook from Disk.")
 
 
+def update(
+    unit: Annotated[str | None, typer.Argument(metavar="[UNIT]", help="A unit; all your copies without one.")] = None,
+) -> None:
+    """Bring your copies up to date with units that have changed. Your answers and your own cells stay."""
+    from grading import update as updating
+
+    wanted = [units.find(unit)] if unit else [u for u in units.all_units() if u.workspace_notebook.exists()]
+    for one in wanted:
+        done = updating.update(one)
+        if done is None:
+            show.say(f"{one.id} is up to date.")
+            continue
+        show.say(f"{one.id} is up to date now: {show.short(done.diff)} says what has changed.")
+        for note in done.notes:
+            show.say(f"  {note}")
+        show.say(f"  What you had is in {show.short(done.backup)}.")
+    if not wanted:
+        show.say("You have no copies yet: `solo start` makes the first.")
+
+
 def _prepare(unit: Unit) -> None:
+    from grading import update as updating
     from grading import workspace
 
     made = workspace.ensure(unit)
     show.say(f"Your copy: {show.short(unit.workspace_notebook)}{' (new)' if made else ''}")
+    if not made and updating.is_due(unit):
+        show.say(f"{unit.id} has changed since: `solo update {unit.id}` brings your copy up to date, your work stays.")
 
 
 def find_lab(name: str) -> Unit:

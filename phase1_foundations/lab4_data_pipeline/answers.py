@@ -869,6 +869,18 @@ class DefaultGenerator(Mistake):
             return self.data[i] + self.std * torch.randn(self.data.shape[1:])
 
 
+class SeedTooLong(Mistake):
+    """Your seeds need more than the 32 bits that torch's CPU generator keeps of them, so some examples share their
+    noise. Count by 4,000, not by a million."""
+
+    exercise = "noisy"
+
+    class Noisy(Noisy):
+        def __getitem__(self, i):
+            generator = torch.Generator().manual_seed((self.seed * 1_000 + self.epoch) * 1_000_000 + i)
+            return self.data[i] + self.std * torch.randn(self.data.shape[1:], generator=generator)
+
+
 class EpochIgnored(Mistake):
     """Your noise is the same in every epoch, so nothing is augmented. The epoch is part of the seed."""
 

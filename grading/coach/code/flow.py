@@ -221,9 +221,8 @@ class Code(Syntax):
 
     def is_stub(self, node: cst.CSTNode) -> bool:
         """Whether something in `node` is still to be written."""
-        return any(
-            "NotImplementedError" in self.text(statement.exc) for statement in self.all(cst.Raise, node) if statement.exc
-        )
+        raised = (s.exc.func if isinstance(s.exc, cst.Call) else s.exc for s in self.all(cst.Raise, node))
+        return any(dotted(error) == "NotImplementedError" for error in raised)
 
     @cached_property
     def stub_lines(self) -> set[int]:
@@ -245,6 +244,23 @@ class Code(Syntax):
             self._kinds[node] = None  # while it is being found out: a loop may lead back here
             self._kinds[node] = self._kind(node)
         return self._kinds[node]
+
+    def is_tensor(self, node: cst.CSTNode | None) -> bool:
+        """Whether `node` is a tensor by more than its name: people call lists of tensors `outputs`, too."""
+        if self.kind(node) != TENSOR:
+            return False
+        if not isinstance(node, cst.Name):
+            return True
+        binding = self.binding(node)
+        if binding is not None and (binding.value is not None or binding.looped is not None):
+            return binding.part is not None or binding.looped is not None or self.is_tensor(binding.value)
+        if binding is not None and binding.param.annotation is not None:
+            return True
+        scope = self.scope(node)
+        if isinstance(scope, cst.FunctionDef) and scope.name.value == "forward":
+            return True
+        of = (a for a in self.all(cst.Attribute, scope) if isinstance(a.value, cst.Name) and a.value.value == node.value)
+        return any(a.attr.value in {"shape", "size", "dim", "ndim", "device", "dtype", "sum", "mean", "view"} for a in of)
 
     def _kind(self, node: cst.CSTNode) -> str | None:
         match node:

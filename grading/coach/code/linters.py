@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ruff import find_ruff_bin
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -68,12 +70,6 @@ TORCHFIX = {
         "PyTorch keeps this function for old code only.",
         "its successor: its documentation page names it (often one in `torch.linalg`)",
     ),
-    "TOR102": Advice(
-        "unsafe-load",
-        "A pickle can run any code when it is loaded; with `weights_only` only tensors and plain values are.",
-        "torch.load(path, weights_only=True)",
-        "phase1/theory3",
-    ),
     "TOR103": Advice("deprecated-function", "PyTorch keeps this function for old code only.", "its successor"),
     "TOR104": Advice("private-function", "Names with an underscore change without notice.", "the public function of that name"),
     "TOR105": Advice("private-function", "Names with an underscore change without notice.", "the public function of that name"),
@@ -92,7 +88,7 @@ TORCHFIX = {
 def ruff(source: str) -> Iterator[Remark]:
     """What ruff says, without any configuration but the choice above."""
     command = [
-        *(sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--output-format", "json"),
+        *(find_ruff_bin(), "check", "--isolated", "--no-cache", "--output-format", "json"),
         *("--select", ",".join(RUFF), "--stdin-filename", "review.py", "-"),
     ]
     done = subprocess.run(command, input=source, capture_output=True, text=True, encoding="utf-8", cwd=Path(sys.prefix))

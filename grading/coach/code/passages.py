@@ -51,8 +51,10 @@ class Text:
         self.last_lines: set[int] = set()
         """Where a passage's last statement begins; a notebook shows its value."""
         lines, own = [], []
-        for passage in passages:
-            code = python_of(passage.source)
+        codes = [(passage, python_of(passage.source)) for passage in passages]
+        if not _parses_whole(codes):
+            codes = [(passage, code) for passage, code in codes if _parses_whole([(passage, code)])]
+        for passage, code in codes:
             if not code:
                 continue
             statements, added = ast.parse(code).body, code.split("\n")
@@ -119,12 +121,20 @@ def python_of(source: str) -> str:
 
 
 def _parses(code: str) -> bool:
-    """Whether it does for Python and for libcst; code without a statement is of no use either."""
+    """Whether it does; code without a statement is of no use either."""
     try:
-        libcst.parse_module(code)
         return bool(ast.parse(code).body)
-    except (SyntaxError, ValueError, RecursionError, libcst.ParserSyntaxError):
+    except (SyntaxError, ValueError, RecursionError):
         return False
+
+
+def _parses_whole(codes: Iterable[tuple[Passage, str]]) -> bool:
+    """Whether libcst can parse all of it, as it can nearly always what Python can."""
+    try:
+        libcst.parse_module("".join(f"{code}\n" for _, code in codes))
+    except (libcst.ParserSyntaxError, RecursionError):
+        return False
+    return True
 
 
 def _imports_alone(statements: list[ast.stmt], lines: list[str]) -> list[str]:

@@ -65,7 +65,7 @@ def _goes_over_dimension(code: Code, target: cst.CSTNode, iterated: cst.BaseExpr
 
 def _is_plain_tensor(code: Code, node: cst.BaseExpression) -> bool:
     """Whether `node` is a tensor whose rows are gone through: not its pieces, its values or numbers in a loader."""
-    if code.kind(node) != TENSOR:
+    if not code.is_tensor(node):
         return False
     for origin in code.origins(node):
         if isinstance(origin, cst.Call) and (
@@ -80,7 +80,7 @@ def _is_size(code: Code, node: cst.BaseExpression) -> bool:
     """Whether `node` is the length of an axis."""
     match node:
         case cst.Call(func=cst.Name(value="len")):
-            return code.kind(argument(node, 0)) == TENSOR
+            return code.is_tensor(argument(node, 0))
         case cst.Call() if method(node) == "size":
             return code.kind(receiver(node)) in {TENSOR, None}
         case cst.Subscript(value=cst.Attribute(attr=cst.Name(value="shape"), value=of)):

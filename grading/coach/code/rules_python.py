@@ -7,7 +7,7 @@ import libcst as cst
 
 from grading.coach.code.flow import LOADER, MODULE, OPTIMIZER, TENSOR, Code
 from grading.coach.code.rule import Spot, rule
-from grading.coach.code.syntax import LOOPS, dotted, method, target_names
+from grading.coach.code.syntax import LOOPS, dotted, is_constant, method, target_names
 from grading.coach.code.training import backwards, steps
 
 SEEDS = {
@@ -15,6 +15,8 @@ SEEDS = {
     "numpy.random.seed", "random.seed",
 }  # fmt: skip
 PER_SAMPLE = {"forward", "__getitem__", "training_step", "collate_fn"}
+EVERYWHERE = {"torch", "nn", "F", "np", "optim"}
+"""Modules that any function of this field may want."""
 QUIET_BUILTINS = {"_", "copyright", "credits", "license", "exit", "quit", "help"}
 
 
@@ -40,6 +42,9 @@ def seed_in_wrong_place(code: Code) -> Iterator[Spot]:
 
 
 def _is_forked(code: Code, call: cst.Call) -> bool:
+    """Whether the generator is put back afterwards."""
+    if any("set_rng_state" in dotted(other.func) for other in code.calls(code.scope(call))):
+        return True
     around = (a for a in code.ancestors(call) if isinstance(a, cst.With))
     return any("fork_rng" in code.text(item) for a in around for item in a.items)
 
@@ -54,6 +59,9 @@ def _loops(code: Code, node: cst.CSTNode) -> list[cst.CSTNode]:
 def _is_hot(code: Code, loop: cst.CSTNode, seed: cst.Call) -> bool:
     """Whether `loop` trains, loads or draws; a loop that begins a new experiment in each turn may seed it."""
     if any(code.kind(call) in {MODULE, OPTIMIZER, LOADER} for call in code.own(cst.Call, loop.body) if not _is_applied(code, call)):
+        return False
+    made = {n.value for a in code.own(cst.Assign, loop.body) if isinstance(a.value, cst.Call) for n in target_names(a.targets[0].target)}
+    if made & {dotted(call.func) for call in code.calls(loop.body)}:
         return False
     if isinstance(loop, cst.For) and any("seed" in n.value or n.value in {"run", "trial"} for n in target_names(loop.target)):
         return False
@@ -103,12 +111,14 @@ def bare_except(code: Code) -> Iterator[Spot]:
 
 def _does_nothing(body: cst.BaseSuite) -> bool:
     lines = body.body if isinstance(body, cst.IndentedBlock) else [body]
-    for line in lines:
-        for statement in getattr(line, "body", [line]):
-            quiet = isinstance(statement, cst.Expr) and isinstance(statement.value, cst.Ellipsis | cst.SimpleString)
-            if not (quiet or isinstance(statement, cst.Pass | cst.Continue)):
-                return False
-    return True
+    if any(isinstance(line, cst.BaseCompoundStatement) for line in lines):
+        return False
+    return all(_is_nothing(statement) for line in lines for statement in line.body)
+
+
+def _is_nothing(statement: cst.BaseSmallStatement) -> bool:
+    comment = isinstance(statement, cst.Expr) and isinstance(statement.value, cst.Ellipsis | cst.SimpleString)
+    return comment or isinstance(statement, cst.Pass | cst.Continue)
 
 
 @rule(
@@ -120,10 +130,10 @@ def shadowed_name(code: Code) -> Iterator[Spot]:
     """A builtin, an imported module or a function of one's own gets another value."""
     for scope in [code.module, *code.all(cst.FunctionDef)]:
         for name, bindings in code.bindings(scope).items():
-            binding = next((b for b in bindings if b.param is None), None)
-            if binding is None:
-                continue
-            if _is_builtin(name) or _is_imported_module(code, name) or _is_own_function(code, scope, binding.name):
+            binding = bindings[0]
+            if binding.param is not None or is_constant(binding.value, "None"):
+                continue  # a parameter is what the caller hands in by that name
+            if _is_builtin(name) or _hides_module(code, scope, binding.name) or _is_own_function(code, scope, binding.name):
                 better = f"{name}s" if code.kind(binding.name) == TENSOR and name == "input" else f"{name}_"
                 line = code.text(code.statement(binding.name)).split("\n")[0]
                 yield Spot(binding.name, _renamed(line, name, better))
@@ -138,8 +148,18 @@ def _is_builtin(name: str) -> bool:
     return hasattr(builtins, name) and name not in QUIET_BUILTINS and not name.startswith("__")
 
 
-def _is_imported_module(code: Code, name: str) -> bool:
-    return name in code.modules and not name.startswith("_")
+def _hides_module(code: Code, scope: cst.CSTNode, name: cst.Name) -> bool:
+    """Whether an imported module is lost: for the whole notebook, or in a function that may well want it.
+
+    A function that speaks of a length as `time`, and has no use for the clock, does no harm.
+    """
+    if name.value not in code.modules:
+        return False
+    if isinstance(scope, cst.Module) or name.value in EVERYWHERE:
+        return True
+    statement = code.statement(name)
+    wanted = (call for call in code.calls(scope) if dotted(call.func).startswith(f"{name.value}."))
+    return any(code.before(call, statement) or code.holds(statement, call) for call in wanted)
 
 
 def _is_own_function(code: Code, scope: cst.CSTNode, name: cst.Name) -> bool:

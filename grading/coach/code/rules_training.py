@@ -1,5 +1,6 @@
 """Rules about the training loop: gradients that add up, losses that are kept, batches that are not parameters."""
 
+import re
 from collections.abc import Iterator
 
 import libcst as cst
@@ -21,6 +22,9 @@ from grading.coach.code.training import (
     steps,
     training_loop,
 )
+
+FEW = 10
+"""So few turns are a demonstration, and no one waits for them."""
 
 
 @rule(
@@ -146,7 +150,7 @@ def _kept(
         if _has_graph(code, part, node):
             name = code.text(part)
             detached = f"{name}.detach()" if isinstance(part, cst.Name | cst.Attribute | cst.Call) else f"({name}).detach()"
-            yield Spot(node, code.text(node).replace(name, detached))
+            yield Spot(node, re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w)", detached, code.text(node)))
             return
 
 
@@ -310,7 +314,7 @@ def item_in_loop(code: Code) -> Iterator[Spot]:
         if of is None:
             continue
         loop = training_loop(code, call)
-        if loop is None or loop in loops or is_conditional(code, call, loop) or _is_epoch(code, loop):
+        if loop is None or loop in loops or is_conditional(code, call, loop) or _is_rare(code, loop):
             continue
         if code.scope(call) is not code.scope(loop) or _decides(code, call, loop):
             continue
@@ -333,10 +337,13 @@ def _read(code: Code, call: cst.Call) -> cst.BaseExpression | None:
     return None
 
 
-def _is_epoch(code: Code, loop: cst.CSTNode) -> bool:
-    """Whether a turn of `loop` is a whole epoch: it says so, and no loop over batches is inside."""
+def _is_rare(code: Code, loop: cst.CSTNode) -> bool:
+    """Whether a turn of `loop` is a whole epoch by its variable's name, or there are only a few of them."""
     if not isinstance(loop, cst.For):
         return False
+    turns = argument(loop.iter, 0) if isinstance(loop.iter, cst.Call) and dotted(loop.iter.func) == "range" else None
+    if isinstance(turns, cst.Integer) and len(loop.iter.args) == 1 and int(turns.value, 0) <= FEW:
+        return True
     return any("epoch" in name.value for name in target_names(loop.target))
 
 

@@ -56,9 +56,8 @@ class Syntax:
         return self._positions[node].end.line
 
     def before(self, a: cst.CSTNode, b: cst.CSTNode) -> bool:
-        """Whether `a` begins before `b` does."""
-        start, other = self._positions[a].start, self._positions[b].start
-        return (start.line, start.column) < (other.line, other.column)
+        """Whether `a` comes before `b`."""
+        return self._number[a] < self._number[b]
 
     def text(self, node: cst.CSTNode) -> str:
         """The code of `node`, in one line."""

@@ -249,6 +249,8 @@ class Code(Syntax):
         """Whether `node` is a tensor by more than its name: people call lists of tensors `outputs`, too."""
         if self.kind(node) != TENSOR:
             return False
+        if isinstance(node, cst.Call) and self.kind(node.func) == MODULE:
+            return False  # it may be a tuple of them
         if not isinstance(node, cst.Name):
             return True
         binding = self.binding(node)

@@ -111,7 +111,7 @@ def _mode_is_set(code: Code, node: cst.CSTNode, depth: int = 3) -> bool:
         own = list(code.own(cst.Call, scope))
         if any(_sets_mode(code, call) for call in own) or _promises_mode(scope):
             return True
-        if not backwards(code, scope) and any(method(c) == "train" and not c.args for c in own):
+        if not backwards(code, scope) and any(method(c) == "train" and not c.args and code.before(c, node) for c in own):
             return True  # training mode is meant, as in Monte Carlo dropout
         assigned = (t.target for a in code.own(cst.Assign, scope) for t in a.targets)
         if any(dotted(target).endswith(".training") for target in assigned):

@@ -13,6 +13,11 @@ NO_BATCH = {
     "randn", "rand", "randperm", "randint", "manual_seed", "svd", "unique", "nonzero", "multinomial", "bincount", "bernoulli",
     "split", "chunk", "backward", "histc", "grad", "save", "load",
 }  # fmt: skip
+METHODS = {
+    "pow", "sum", "sqrt", "mean", "exp", "abs", "max", "min", "square", "norm", "std", "var", "log", "dot", "argmax", "clamp",
+    "float", "softmax", "sigmoid", "relu", "prod",
+}  # fmt: skip
+"""What nearly only tensors can do."""
 STOPS = (cst.Break, cst.Continue, cst.Return, cst.Yield, cst.Raise, cst.While, cst.Try, cst.With, cst.FunctionDef, cst.Await)
 
 
@@ -90,6 +95,8 @@ def _is_size(code: Code, node: cst.BaseExpression) -> bool:
             if binding is None or binding.value is None:
                 return False
             value = binding.value
+            if binding.part is not None and isinstance(value, cst.Tuple):
+                return _is_size(code, value.elements[binding.part].value)
             if binding.part is not None:
                 return _is_whole_shape(code, value)
             return not isinstance(value, cst.Name) and _is_size(code, value)
@@ -141,7 +148,10 @@ def _is_tensor_operation(code: Code, call: cst.Call) -> bool:
         )
     if method(call) in {"append", "item"}:
         return True
-    return isinstance(call.func, cst.Attribute) and code.kind(receiver(call)) == TENSOR
+    if not isinstance(call.func, cst.Attribute):
+        return False
+    kind = code.kind(receiver(call))
+    return kind == TENSOR or (kind is None and last in METHODS)
 
 
 def _carries(code: Code, body: cst.CSTNode) -> bool:
@@ -198,7 +208,7 @@ def _reaches_neighbours(code: Code, target: cst.CSTNode, body: cst.CSTNode) -> b
             inner = part.value if isinstance(part, cst.Index) else part
             if is_constant(inner, "None"):
                 return True
-            if not (isinstance(inner, cst.Name) or is_constant(inner)) and any(n.value in names for n in code.all(cst.Name, inner)):
+            if not (isinstance(inner, cst.Name | cst.Subscript) or is_constant(inner)) and any(n.value in names for n in code.all(cst.Name, inner)):
                 return True
             if isinstance(inner, cst.Name) and code.kind(inner) not in {OTHER, TENSOR, None}:
                 return True

@@ -253,7 +253,7 @@ KEEPS_TYPE = {"stack", "concatenate", "vstack", "hstack", "column_stack", "abs",
 KEEPING_METHODS = {"reshape", "copy", "transpose", "ravel", "flatten", "clip", "sum", "cumsum", "round"}
 
 
-def _is_float64(code: Code, node: cst.BaseExpression, depth: int = 6) -> bool:
+def _is_float64(code: Code, node: cst.BaseExpression, depth: int = 12) -> bool:
     """Whether `node` is certainly a NumPy array of 64-bit floats."""
     if depth == 0:
         return False

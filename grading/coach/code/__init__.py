@@ -7,8 +7,15 @@ things, and `linters` adds what ruff and TorchFix know. A new rule is one decora
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from grading.coach.code import rules_evaluation, rules_losses, rules_loops, rules_modules, rules_python  # noqa: F401
-from grading.coach.code import rules_tensors, rules_training  # noqa: F401
+from grading.coach.code import (  # noqa: F401  # noqa: F401
+    rules_evaluation,
+    rules_loops,
+    rules_losses,
+    rules_modules,
+    rules_python,
+    rules_tensors,
+    rules_training,
+)
 from grading.coach.code.flow import Code
 from grading.coach.code.linters import RUFF, TORCHFIX, Remark, ruff, torchfix
 from grading.coach.code.passages import Passage, Text, of_notebook, of_project

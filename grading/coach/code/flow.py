@@ -26,9 +26,12 @@ TENSOR, MODULE, LOSS, LOADER, OPTIMIZER, NUMPY, OTHER = (
 )  # fmt: skip
 """A `loss` is a module or function that makes a scalar of outputs and targets; `other` is known to be none of these."""
 
-MODELS = re.compile(r"(\w+_)?(model|net|network|encoder|decoder|classifier|backbone|student|teacher|discriminator)")
+MODELS = re.compile(
+    r"(\w+_)?(model|net|network|encoder|decoder|classifier|backbone|student|teacher|discriminator|critic|policy|cnn|mlp|rnn|"
+    r"lstm|gru|resnet|transformer|autoencoder|vae|unet|clf)"
+)
 LOSSES = re.compile(r"criterion|loss_fn|loss_func|loss_function|loss_f")
-LOADERS = re.compile(r"(\w+_)?(loader|dataloader|batches|dl)")
+LOADERS = re.compile(r"\w*loader|(\w+_)?(batches|dl)")
 OPTIMIZERS = re.compile(r"(\w+_)?(optimizer|optimiser|optim|opt)(_\w)?")
 TENSORS = re.compile(
     r"x|xb|inputs?|images?|logits|outputs?|preds?|predictions|loss|probs|probabilities|tokens|embeddings|hidden|"
@@ -48,6 +51,16 @@ NO_TENSOR_METHODS = {
 }  # fmt: skip
 TENSOR_ATTRIBUTES = {"T", "mT", "H", "grad", "data", "real", "imag"}
 CHUNKS = {"split", "chunk", "unbind", "tensor_split"}
+TENSORS_ALONE = {
+    "unsqueeze", "softmax", "log_softmax", "masked_fill", "permute", "detach", "requires_grad_", "backward", "matmul", "size",
+    "view", "exp", "argmax", "flatten", "abs", "square", "sqrt", "relu", "sigmoid", "tanh", "new_zeros", "clamp",
+}  # fmt: skip
+"""Methods whose receiver is taken for a tensor, unless NumPy is about."""
+FROM_NUMBERS = {
+    "tensor", "as_tensor", "from_numpy", "zeros", "ones", "full", "empty", "arange", "linspace", "logspace", "rand", "randn",
+    "randint", "randperm", "eye", "cat", "stack", "concat", "hstack", "vstack",
+}  # fmt: skip
+"""Functions whose first argument is no tensor, or a list of them."""
 WRAPPERS = {"tqdm", "track", "islice", "list", "reversed", "sorted", "iter"}
 """Iterating over one of these is iterating over its argument."""
 
@@ -209,7 +222,7 @@ class Code(Syntax):
         found: dict[str, list[cst.BaseExpression]] = {}
         for assign in self.all(cst.Assign, node) if node is not None else ():
             for target in assign.targets:
-                for left, right in _pairs(target.target, assign.value):
+                for left, right in pairs(target.target, assign.value):
                     if dotted(left).startswith("self.") and dotted(left).count(".") == 1:
                         found.setdefault(left.attr.value, []).append(right)
         return found
@@ -261,8 +274,12 @@ class Code(Syntax):
         scope = self.scope(node)
         if isinstance(scope, cst.FunctionDef) and scope.name.value == "forward":
             return True
-        of = (a for a in self.all(cst.Attribute, scope) if isinstance(a.value, cst.Name) and a.value.value == node.value)
-        return any(a.attr.value in {"shape", "size", "dim", "ndim", "device", "dtype", "sum", "mean", "view"} for a in of)
+        of = (
+            a for a in self.all(cst.Attribute, scope) if isinstance(a.value, cst.Name) and a.value.value == node.value
+        )
+        if any(a.attr.value in {"shape", "size", "dim", "ndim", "device", "dtype", "sum", "mean", "view"} for a in of):
+            return True
+        return binding is not None and isinstance(scope, cst.FunctionDef) and self._used_as_tensor(scope, binding.param)
 
     def _kind(self, node: cst.CSTNode) -> str | None:
         match node:
@@ -277,7 +294,9 @@ class Code(Syntax):
                 return next((k for k in (TENSOR, NUMPY) if k in kinds), OTHER if kinds == {OTHER} else None)
             case cst.Comparison(left=a, comparisons=rest):
                 plain = all(not isinstance(c.operator, cst.Is | cst.IsNot | cst.In | cst.NotIn) for c in rest)
-                return TENSOR if plain and TENSOR in {self.kind(n) for n in (a, *(c.comparator for c in rest))} else OTHER
+                return (
+                    TENSOR if plain and TENSOR in {self.kind(n) for n in (a, *(c.comparator for c in rest))} else OTHER
+                )
             case cst.UnaryOperation(expression=a) | cst.Await(expression=a):
                 return self.kind(a)
             case cst.Subscript(value=a):
@@ -295,7 +314,7 @@ class Code(Syntax):
         if binding is None:
             return None if node.value in self.imports else conventional(node.value)
         if binding.param is not None:
-            return self._kind_of_parameter(binding.param)
+            return self.kind_of_parameter(binding.param)
         if binding.looped is not None:
             return self._kind_of_looped(binding)
         if binding.part is not None:
@@ -303,13 +322,19 @@ class Code(Syntax):
         found = self.kind(binding.value)
         return found or (conventional(node.value) if not isinstance(binding.value, cst.Name | cst.Tuple) else None)
 
-    def _kind_of_parameter(self, param: cst.Param) -> str | None:
+    def kind_of_parameter(self, param: cst.Param) -> str | None:
         if param.annotation is not None:
             return annotated(self.text(param.annotation.annotation))
         function = next(a for a in self.ancestors(param) if isinstance(a, cst.FunctionDef | cst.Lambda))
         if isinstance(function, cst.FunctionDef):
             if self._used_by_numpy(function, param.name.value):
                 return None
+            if (
+                param.default is None
+                and conventional(param.name.value) is None
+                and self._used_as_tensor(function, param)
+            ):
+                return TENSOR
             owner = self.class_of(function)
             if function.name.value == "forward" and self.is_module(owner) and param.default is None:
                 return TENSOR if param.name.value != "self" else None
@@ -321,6 +346,22 @@ class Code(Syntax):
         return any(
             self.qualified(call.func).startswith("numpy.") and any(is_constant(a.value, name) for a in call.args)
             for call in self.calls(function)
+        )
+
+    def _used_as_tensor(self, function: cst.FunctionDef, param: cst.Param) -> bool:
+        """Whether a function does with its parameter what only tensors can do, or hands it to PyTorch's own functions."""
+        for call in self.calls(function):
+            if is_constant(receiver(call), param.name.value) and method(call) in TENSORS_ALONE:
+                return True
+            name = self.qualified(call.func)
+            computes = name.startswith("torch.nn.functional.") or _kind_of_torch(name) == TENSOR
+            if computes and name.split(".")[-1] not in FROM_NUMBERS and call.args:
+                if is_constant(call.args[0].value, param.name.value):
+                    return True
+        uses_torch = any(self.qualified(call.func).startswith("torch.") for call in self.calls(function))
+        return uses_torch and any(
+            is_constant(a.value, param.name.value) and a.attr.value in {"shape", "ndim", "device"}
+            for a in self.all(cst.Attribute, function)
         )
 
     def _kind_of_looped(self, binding: Binding) -> str | None:
@@ -393,7 +434,7 @@ class Code(Syntax):
     def _kind_of_call(self, call: cst.Call) -> str | None:
         name = self.qualified(call.func)
         last = name.split(".")[-1]
-        if name.startswith("torch.") and name.split(".")[1] != "Tensor":
+        if name.startswith("torch.") and not name.startswith("torch.Tensor."):
             return _kind_of_torch(name)
         if name.startswith("numpy."):
             return NUMPY
@@ -417,12 +458,18 @@ class Code(Syntax):
     def _kind_of_method(self, call: cst.Call) -> str | None:
         name, of = method(call), self.kind(receiver(call))
         if of == TENSOR:
-            return OTHER if name in NO_TENSOR_METHODS - CHUNKS - {"topk", "sort", "unique", "type"} else (
-                TENSOR if name not in NO_TENSOR_METHODS else None
+            return (
+                OTHER
+                if name in NO_TENSOR_METHODS - CHUNKS - {"topk", "sort", "unique", "type"}
+                else (TENSOR if name not in NO_TENSOR_METHODS else None)
             )
         if of == MODULE:
-            return MODULE if name in {"to", "eval", "train", "cuda", "cpu", "double", "float", "half"} else (
-                self._kind_of_result(call, self.kind(call.func)) if dotted(call.func).startswith("self.") else None
+            return (
+                MODULE
+                if name in {"to", "eval", "train", "cuda", "cpu", "double", "float", "half"}
+                else (
+                    self._kind_of_result(call, self.kind(call.func)) if dotted(call.func).startswith("self.") else None
+                )
             )
         if of == NUMPY:
             return NUMPY
@@ -442,6 +489,8 @@ class Code(Syntax):
 
 def _kind_of_torch(name: str) -> str | None:
     parts = name.split(".")
+    if parts[0] != "torch" or len(parts) == 1:
+        return None
     last = parts[-1]
     if name.startswith("torch.nn.functional."):
         return TENSOR
@@ -469,11 +518,11 @@ def _bound(
                 yield Binding(name, value, looped, part=i)
 
 
-def _pairs(target: cst.CSTNode, value: cst.BaseExpression) -> Iterator[tuple[cst.CSTNode, cst.BaseExpression]]:
+def pairs(target: cst.CSTNode, value: cst.BaseExpression) -> Iterator[tuple[cst.CSTNode, cst.BaseExpression]]:
     """What is assigned to what, `a, b = c, d` taken apart."""
     if isinstance(target, cst.Tuple) and isinstance(value, cst.Tuple) and len(target.elements) == len(value.elements):
         for left, right in zip(target.elements, value.elements, strict=True):
-            yield from _pairs(left.value, right.value)
+            yield from pairs(left.value, right.value)
     else:
         yield target, value
 

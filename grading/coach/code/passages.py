@@ -59,7 +59,8 @@ class Text:
                 continue
             statements, added = ast.parse(code).body, code.split("\n")
             self.last_lines.add(len(lines) + statements[-1].lineno)
-            self._places += [Place(passage, i, line.strip()) for i, line in enumerate(added, 1)]
+            written = passage.source.splitlines()
+            self._places += [Place(passage, i, line.strip()) for i, line in enumerate(written, 1)]
             lines += added
             own += added if passage.learners else _imports_alone(statements, added)
         self.source = "".join(f"{line}\n" for line in lines)
@@ -116,7 +117,9 @@ def python_of(source: str) -> str:
     code = CODE_MAGIC.sub(r"\g<blank>", "\n".join(source.splitlines()), count=1)
     if _parses(code):
         return code
-    code = MAGIC.sub(lambda found: f"{found['indent']}{found['target'] or ''}None", code)
+    code = MAGIC.sub(
+        lambda found: f"{found['indent']}{found['target']}None" if found["target"] else found["indent"] + "pass", code
+    )
     return code if _parses(code) else ""
 
 

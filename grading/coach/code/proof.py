@@ -133,7 +133,16 @@ def total(of: Iterable[Score]) -> Score:
 
 def table(found: dict[str, Score]) -> Table:
     """One row for each rule, and one for all."""
-    shown = Table(Column("rule", no_wrap=True), "faulty", "clean", "found", "false alarms", "precision", "recall", title="Code review")
+    shown = Table(
+        Column("rule", no_wrap=True),
+        "faulty",
+        "clean",
+        "found",
+        "false alarms",
+        "precision",
+        "recall",
+        title="Code review",
+    )
     for rule, score in {**dict(sorted(found.items())), "all": total(found.values())}.items():
         counts = (score.faulty, score.clean, score.caught, len(score.wrong))
         shown.add_row(rule, *map(str, counts), f"{score.precision:.0%}", f"{score.recall:.0%}")

@@ -17,7 +17,7 @@ from grading.coach.code.training import (
     steps,
 )
 
-PREDICTIONS = {"argmax", "topk", "softmax", "sigmoid", "eq", "ne", "item", "tolist", "sign"}
+PREDICTIONS = {"argmax", "topk", "softmax", "sigmoid", "eq", "ne", "item", "tolist", "sign", "update"}
 CONTRACT = re.compile(r"eval(uation)?[- ]mode|mode (is|was) set|already (in|set)|prepared", re.IGNORECASE)
 
 
@@ -49,29 +49,34 @@ def no_no_grad(code: Code) -> Iterator[Spot]:
             yield Spot(loop, f"with torch.no_grad():  # around: {code.text(loop).split(':')[0][:60]}")
     for node in hand_updates(code, code.module):
         if code.scope(node) not in scopes and not _is_off_tape(code, node):
-            why = "An update on the tape: for a parameter in place PyTorch refuses it, and `w = w - …` makes w a result."
+            why = (
+                "An update on the tape: for a parameter in place PyTorch refuses it, and `w = w - …` makes w a result."
+            )
             yield Spot(node, f"with torch.no_grad(): {code.text(node)}", why)
 
 
 def evaluations(code: Code) -> Iterator[tuple[cst.CSTNode, cst.Call]]:
     """The loops over a loader that only measure, each with the call of the model."""
     for loop in code.any_of((cst.For, *COMPREHENSIONS)):
-        iterated = loop.iter if isinstance(loop, cst.For) else loop.for_in.iter
+        head = loop if isinstance(loop, cst.For) else loop.for_in
         body = loop.body if isinstance(loop, cst.For) else loop
-        call = _model_call(code, body, loop) if _is_loader(code, iterated) else None
+        call = _model_call(code, body, head.target) if _gives_batches(code, head) else None
         if call is not None and _measures(code, body, loop) and not code.reaches(body, lambda n: _trains(code, n)):
             yield loop, call
 
 
-def _is_loader(code: Code, node: cst.BaseExpression) -> bool:
+def _gives_batches(code: Code, head: cst.For | cst.CompFor) -> bool:
+    """Whether the loop is over a loader, by kind or name, or over pairs of something that was handed in."""
+    node = head.iter
     while isinstance(node, cst.Call) and dotted(node.func).split(".")[-1] in {*WRAPPERS, "enumerate"} and node.args:
         node = node.args[0].value
-    return code.kind(node) == LOADER or conventional(dotted(node).split(".")[-1]) == LOADER
+    if code.kind(node) == LOADER or conventional(dotted(node).split(".")[-1]) == LOADER:
+        return True
+    return isinstance(node, cst.Name) and isinstance(head.target, cst.Tuple) and len(target_names(head.target)) == 2
 
 
-def _model_call(code: Code, body: cst.CSTNode, loop: cst.CSTNode) -> cst.Call | None:
-    """The call of a module on what the loop gives."""
-    target = loop.target if isinstance(loop, cst.For) else loop.for_in.target
+def _model_call(code: Code, body: cst.CSTNode, target: cst.CSTNode) -> cst.Call | None:
+    """The call of a module on what the loop gives to `target`."""
     given = {name.value for name in target_names(target)}
     for assign in code.all(cst.Assign, body):
         if given & {name.value for name in code.all(cst.Name, assign.value)}:
@@ -111,12 +116,16 @@ def _mode_is_set(code: Code, node: cst.CSTNode, depth: int = 3) -> bool:
         own = list(code.own(cst.Call, scope))
         if any(_sets_mode(code, call) for call in own) or _promises_mode(scope):
             return True
-        if not backwards(code, scope) and any(method(c) == "train" and not c.args and code.before(c, node) for c in own):
+        if not backwards(code, scope) and any(
+            method(c) == "train" and not c.args and code.before(c, node) for c in own
+        ):
             return True  # training mode is meant, as in Monte Carlo dropout
         assigned = (t.target for a in code.own(cst.Assign, scope) for t in a.targets)
         if any(dotted(target).endswith(".training") for target in assigned):
             return True
-    scope = code.scope(node)
+    owner, scope = code.class_of(node), code.scope(node)
+    if owner is not None and any(_sets_mode(code, call) for call in code.calls(owner)):
+        return True
     if depth == 0 or not isinstance(scope, cst.FunctionDef):
         return False
     return any(_mode_is_set(code, call, depth - 1) for call in code.callers(scope) if not code.holds(scope, call))

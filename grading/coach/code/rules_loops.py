@@ -6,7 +6,16 @@ import libcst as cst
 
 from grading.coach.code.flow import CHUNKS, OTHER, TENSOR, Code
 from grading.coach.code.rule import Spot, rule
-from grading.coach.code.syntax import COMPREHENSIONS, LOOPS, argument, dotted, is_constant, method, receiver, target_names
+from grading.coach.code.syntax import (
+    COMPREHENSIONS,
+    LOOPS,
+    argument,
+    dotted,
+    is_constant,
+    method,
+    receiver,
+    target_names,
+)
 
 BUILTINS = {"float", "int", "abs", "min", "max", "sum", "range", "len", "enumerate", "zip", "bool", "pow", "round"}
 NO_BATCH = {
@@ -18,7 +27,18 @@ METHODS = {
     "float", "softmax", "sigmoid", "relu", "prod",
 }  # fmt: skip
 """What nearly only tensors can do."""
-STOPS = (cst.Break, cst.Continue, cst.Return, cst.Yield, cst.Raise, cst.While, cst.Try, cst.With, cst.FunctionDef, cst.Await)
+STOPS = (
+    cst.Break,
+    cst.Continue,
+    cst.Return,
+    cst.Yield,
+    cst.Raise,
+    cst.While,
+    cst.Try,
+    cst.With,
+    cst.FunctionDef,
+    cst.Await,
+)
 
 
 @rule(
@@ -51,6 +71,8 @@ def _parts(code: Code, loop: cst.CSTNode) -> tuple[cst.CSTNode, cst.BaseExpressi
     }  # fmt: skip
     if not joined or isinstance(loop, cst.DictComp) or loop.for_in.ifs or loop.for_in.inner_for_in is not None:
         return None
+    if not code.any_of((cst.Call, cst.BinaryOperation, cst.Comparison), loop.elt):
+        return None  # pieces put together in another way
     return loop.for_in.target, loop.for_in.iter, loop.elt
 
 
@@ -75,7 +97,8 @@ def _is_plain_tensor(code: Code, node: cst.BaseExpression) -> bool:
     for origin in code.origins(node):
         if isinstance(origin, cst.Call) and (
             method(origin) in {*CHUNKS, "unique", "parameters", "nonzero", "split"}
-            or code.qualified(origin.func) in {"torch.randperm", "torch.linspace", "torch.arange", "torch.logspace", "torch.unique", "torch.tensor"}
+            or code.qualified(origin.func)
+            in {"torch.randperm", "torch.linspace", "torch.arange", "torch.logspace", "torch.unique", "torch.tensor"}
         ):
             return False
     return True
@@ -143,9 +166,9 @@ def _is_tensor_operation(code: Code, call: cst.Call) -> bool:
     if name in BUILTINS or name.startswith("math."):
         return True
     if name.startswith("torch."):
-        return not name.startswith(("torch.nn.Module", "torch.optim", "torch.utils", "torch.distributed", "torch.cuda")) and (
-            name.count(".") == 1 or name.startswith(("torch.nn.functional.", "torch.linalg."))
-        )
+        return not name.startswith(
+            ("torch.nn.Module", "torch.optim", "torch.utils", "torch.distributed", "torch.cuda")
+        ) and (name.count(".") == 1 or name.startswith(("torch.nn.functional.", "torch.linalg.")))
     if method(call) in {"append", "item"}:
         return True
     if not isinstance(call.func, cst.Attribute):
@@ -166,7 +189,9 @@ def _carries(code: Code, body: cst.CSTNode) -> bool:
     for name in code.all(cst.Name, body):
         if name.value in first and name is not first[name.value] and not _is_attribute_name(code, name):
             place = code.statement(first[name.value])
-            if code.before(name, first[name.value]) or code.holds(place, name) and not _is_sum(code, place, name.value):
+            if code.before(name, first[name.value]) or (
+                code.holds(place, name) and not _is_sum(code, place, name.value)
+            ):
                 return True
     sums = {dotted(a.target) for a in code.all(cst.AugAssign, body)} - {""}
     return any(
@@ -193,8 +218,11 @@ def _keeps_something(code: Code, body: cst.CSTNode) -> bool:
     written = [t.target for a in code.all(cst.Assign, body) for t in a.targets]
     written += [a.target for a in code.all(cst.AugAssign, body)]
     stored = any(isinstance(t, cst.Subscript) and code.kind(t.value) in {TENSOR, None} for t in written)
-    return stored or any(True for _ in code.all(cst.AugAssign, body)) or bool(code.methods("append", body)) or any(
-        _is_sum(code, a, dotted(a.targets[0].target)) for a in code.all(cst.Assign, body)
+    return (
+        stored
+        or any(True for _ in code.all(cst.AugAssign, body))
+        or bool(code.methods("append", body))
+        or any(_is_sum(code, a, dotted(a.targets[0].target)) for a in code.all(cst.Assign, body))
     )
 
 
@@ -208,7 +236,9 @@ def _reaches_neighbours(code: Code, target: cst.CSTNode, body: cst.CSTNode) -> b
             inner = part.value if isinstance(part, cst.Index) else part
             if is_constant(inner, "None"):
                 return True
-            if not (isinstance(inner, cst.Name | cst.Subscript) or is_constant(inner)) and any(n.value in names for n in code.all(cst.Name, inner)):
+            if not (isinstance(inner, cst.Name | cst.Subscript) or is_constant(inner)) and any(
+                n.value in names for n in code.all(cst.Name, inner)
+            ):
                 return True
             if isinstance(inner, cst.Name) and code.kind(inner) not in {OTHER, TENSOR, None}:
                 return True

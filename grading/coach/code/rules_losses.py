@@ -71,7 +71,11 @@ def _is(code: Code, call: cst.Call, names: set[str]) -> bool:
         return True
     if method(call) in names and not name.startswith(("torch.", "self.")):
         return True
-    makers = [o for o in code.origins(call.func) if isinstance(o, cst.Call)] if name != "" or isinstance(call.func, cst.Call) else []
+    makers = (
+        [o for o in code.origins(call.func) if isinstance(o, cst.Call)]
+        if name != "" or isinstance(call.func, cst.Call)
+        else []
+    )
     return bool(makers) and all(_makes(code, maker, names) for maker in makers)
 
 
@@ -101,6 +105,8 @@ def _returns_squashed(code: Code, function: cst.FunctionDef, names: set[str], de
 def _better(code: Code, call: cst.Call, given: cst.BaseExpression, squashed: cst.CSTNode) -> str:
     """The call with the logits in the place of what was squashed."""
     if isinstance(squashed, cst.Call) and code.kind(squashed.func) != MODULE and code.holds(given, squashed):
-        inner = argument(squashed, 0, "input") if code.qualified(squashed.func).startswith("torch.") else receiver(squashed)
+        inner = (
+            argument(squashed, 0, "input") if code.qualified(squashed.func).startswith("torch.") else receiver(squashed)
+        )
         return code.text(call).replace(code.text(squashed), code.text(inner))
     return f"{code.text(call)[:80]}  # with the logits: leave `{code.text(squashed)[:60]}` away"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import MODULE, Code
+from grading.coach.code.flow import MODULE, Code, pairs
 from grading.coach.code.rule import Spot, rule
 from grading.coach.code.syntax import COMPREHENSIONS, dotted, method, receiver
 
@@ -34,11 +34,11 @@ def _unused(code: Code, owner: cst.ClassDef, init: cst.FunctionDef) -> Iterator[
     if not _is_whole(code, owner) or _is_looked_through(code, owner):
         return
     for assign in code.own(cst.Assign, init):
-        target = assign.targets[0].target
-        if not _is_own_attribute(target) or not _is_trainable(code, assign.value):
-            continue
-        if not _is_used(code, owner, init, target):
-            yield Spot(assign, f"nothing, or use `{dotted(target)}` in forward")
+        for target, value in pairs(assign.targets[0].target, assign.value):
+            if not _is_own_attribute(target) or not _is_trainable(code, value):
+                continue
+            if not _is_used(code, owner, init, target):
+                yield Spot(assign, f"nothing, or use `{dotted(target)}` in forward")
 
 
 def _is_whole(code: Code, owner: cst.ClassDef) -> bool:
@@ -126,7 +126,9 @@ def _filled_with_layers(code: Code, init: cst.FunctionDef, value: cst.BaseExpres
         case cst.Name():
             binding = code.binding(value)
             inner = binding.value if binding is not None and binding.part is None else None
-            return isinstance(inner, (cst.List, *COMPREHENSIONS)) and _filled_with_layers(code, init, inner, value.value)
+            return isinstance(inner, (cst.List, *COMPREHENSIONS)) and _filled_with_layers(
+                code, init, inner, value.value
+            )
     return False
 
 
@@ -134,13 +136,23 @@ def _is_registered(code: Code, owner: cst.ClassDef, name: str, value: cst.BaseEx
     """Whether the same layers are also handed to something that registers them."""
     names = {name, dotted(value)} - {""}
     for call in code.calls(owner):
-        registers = code.qualified(call.func) in REGISTERING or method(call) in {"add_module", "register_module", "extend"}
+        registers = code.qualified(call.func) in REGISTERING or method(call) in {
+            "add_module",
+            "register_module",
+            "extend",
+        }
         if not registers or method(call) == "append":
             continue
         inside = {dotted(n) for n in code.any_of((cst.Name, cst.Attribute), call)}
         if inside & names:
             return True
-    loops = [loop for loop in code.all(cst.For, owner) if names & {dotted(n) for n in code.any_of((cst.Name, cst.Attribute), loop.iter)}]
+    loops = [
+        loop
+        for loop in code.all(cst.For, owner)
+        if names & {dotted(n) for n in code.any_of((cst.Name, cst.Attribute), loop.iter)}
+    ]
     return any(
-        method(c) in {"add_module", "register_module"} or dotted(c.func) == "setattr" for loop in loops for c in code.calls(loop)
+        method(c) in {"add_module", "register_module"} or dotted(c.func) == "setattr"
+        for loop in loops
+        for c in code.calls(loop)
     )

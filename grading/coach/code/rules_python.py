@@ -1,6 +1,7 @@
 """Rules about the Python around PyTorch: seeds, exceptions, names and code without use."""
 
 import builtins
+import re
 from collections.abc import Iterator
 
 import libcst as cst
@@ -14,7 +15,9 @@ SEEDS = {
     "torch.manual_seed", "torch.seed", "torch.cuda.manual_seed", "torch.cuda.manual_seed_all", "torch.random.manual_seed",
     "numpy.random.seed", "random.seed",
 }  # fmt: skip
-PER_SAMPLE = {"forward", "__getitem__", "training_step", "collate_fn"}
+PER_SAMPLE = {"forward", "__getitem__", "__call__", "training_step", "collate_fn"}
+PER_STEP = re.compile(r"_?(epoch|step|batch|iteration|it)(_?\w+)?")
+"""How the variable of a training loop is called."""
 EVERYWHERE = {"torch", "nn", "F", "np", "optim"}
 """Modules that any function of this field may want."""
 QUIET_BUILTINS = {"_", "copyright", "credits", "license", "exit", "quit", "help"}
@@ -58,14 +61,27 @@ def _loops(code: Code, node: cst.CSTNode) -> list[cst.CSTNode]:
 
 def _is_hot(code: Code, loop: cst.CSTNode, seed: cst.Call) -> bool:
     """Whether `loop` trains, loads or draws; a loop that begins a new experiment in each turn may seed it."""
-    if any(code.kind(call) in {MODULE, OPTIMIZER, LOADER} for call in code.own(cst.Call, loop.body) if not _is_applied(code, call)):
+    if any(
+        code.kind(call) in {MODULE, OPTIMIZER, LOADER}
+        for call in code.own(cst.Call, loop.body)
+        if not _is_applied(code, call)
+    ):
         return False
-    made = {n.value for a in code.own(cst.Assign, loop.body) if isinstance(a.value, cst.Call) for n in target_names(a.targets[0].target)}
+    made = {
+        n.value
+        for a in code.own(cst.Assign, loop.body)
+        if isinstance(a.value, cst.Call)
+        for n in target_names(a.targets[0].target)
+    }
     if made & {dotted(call.func) for call in code.calls(loop.body)}:
         return False
-    if isinstance(loop, cst.For) and any("seed" in n.value or n.value in {"run", "trial"} for n in target_names(loop.target)):
+    if isinstance(loop, cst.For) and any(
+        "seed" in n.value or n.value in {"run", "trial"} for n in target_names(loop.target)
+    ):
         return False
     if isinstance(loop, cst.For) and code.kind(_plain(loop.iter)) == LOADER:
+        return True
+    if isinstance(loop, cst.For) and any(PER_STEP.fullmatch(name.value) for name in target_names(loop.target)):
         return True
     if backwards(code, loop.body) or steps(code, loop.body):
         return True
@@ -74,7 +90,12 @@ def _is_hot(code: Code, loop: cst.CSTNode, seed: cst.Call) -> bool:
         return False
     if any(backwards(code, function) for function in functions):
         return True
-    draws = [c for c in code.calls(loop.body) if code.qualified(c.func).split(".")[-1] in {"randn", "rand", "normal", "randint", "randperm", "random", "uniform"}]
+    draws = [
+        c
+        for c in code.calls(loop.body)
+        if code.qualified(c.func).split(".")[-1]
+        in {"randn", "rand", "normal", "randint", "randperm", "random", "uniform"}
+    ]
     varies = any(True for a in seed.args for _ in code.all(cst.Name, a))
     return bool(draws) and bool(code.methods("append", loop.body)) and not varies
 
@@ -103,9 +124,9 @@ def bare_except(code: Code) -> Iterator[Spot]:
     for handler in code.all(cst.ExceptHandler):
         if any(True for _ in code.all(cst.Raise, handler.body)):
             continue
-        if handler.type is None:
-            yield Spot(handler, "except ValueError:  # the error that you expect")
-        elif dotted(handler.type) in {"Exception", "BaseException"} and _does_nothing(handler.body):
+        if handler.type is None or (
+            dotted(handler.type) in {"Exception", "BaseException"} and _does_nothing(handler.body)
+        ):
             yield Spot(handler, "except ValueError:  # the error that you expect")
 
 
@@ -131,9 +152,14 @@ def shadowed_name(code: Code) -> Iterator[Spot]:
     for scope in [code.module, *code.all(cst.FunctionDef)]:
         for name, bindings in code.bindings(scope).items():
             binding = bindings[0]
-            if binding.param is not None or is_constant(binding.value, "None"):
+            local = code.around(binding.name, cst.CompFor) is not None
+            if local or binding.param is not None or is_constant(binding.value, "None"):
                 continue  # a parameter is what the caller hands in by that name
-            if _is_builtin(name) or _hides_module(code, scope, binding.name) or _is_own_function(code, scope, binding.name):
+            if (
+                _is_builtin(name)
+                or _hides_module(code, scope, binding.name)
+                or _is_own_function(code, scope, binding.name)
+            ):
                 better = f"{name}s" if code.kind(binding.name) == TENSOR and name == "input" else f"{name}_"
                 line = code.text(code.statement(binding.name)).split("\n")[0]
                 yield Spot(binding.name, _renamed(line, name, better))

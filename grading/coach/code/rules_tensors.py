@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import NUMPY, TENSOR, Code, parameters
+from grading.coach.code.flow import LOSS, MODULE, NUMPY, TENSOR, Code, parameters
 from grading.coach.code.rule import Spot, rule
 from grading.coach.code.syntax import argument, dotted, is_constant, method, receiver, target_names
 from grading.coach.code.training import gradients_in
@@ -14,13 +14,28 @@ MAKERS = {
     "zeros", "ones", "full", "empty", "arange", "linspace", "logspace", "rand", "randn", "randint", "randperm", "eye",
     "tensor", "as_tensor", "tril_indices", "triu_indices",
 }  # fmt: skip
-KEEPS_DEVICE = {"tril", "triu", "exp", "cos", "sin", "float", "bool", "long", "view", "reshape", "unsqueeze", "expand", "log"}
+KEEPS_DEVICE = {
+    "tril",
+    "triu",
+    "exp",
+    "cos",
+    "sin",
+    "float",
+    "bool",
+    "long",
+    "view",
+    "reshape",
+    "unsqueeze",
+    "expand",
+    "log",
+}
 COMBINING = {
     "cat", "stack", "where", "matmul", "mm", "bmm", "add", "mul", "sub", "div", "masked_fill", "einsum", "outer", "concat",
     "hstack", "vstack", "maximum", "minimum",
 }  # fmt: skip
+IN_PLACE = {"index_add_", "scatter_", "scatter_add_", "add_", "mul_", "sub_", "masked_fill_", "index_add"}
 OFF_DEVICE_CLASSES = {"Dataset", "IterableDataset", "Sampler", "TensorDataset"}
-EXACT = re.compile(r"float64|double|gradcheck|expected|reference|exact")
+EXACT = re.compile(r"64\b|double|gradcheck|expected|reference|exact")
 
 
 @rule(
@@ -46,7 +61,9 @@ def data_attribute(code: Code) -> Iterator[Spot]:
 def _is_tensor(code: Code, node: cst.Attribute) -> bool:
     """Whether what has the `.data` is a tensor: by where it comes from, or by what else is done with it."""
     of, name = node.value, dotted(node.value)
-    if name == "self" or any("data" in code.attributes(owner) for owner in code.ancestors(node) if isinstance(owner, cst.ClassDef)):
+    if name == "self" or any(
+        "data" in code.attributes(owner) for owner in code.ancestors(node) if isinstance(owner, cst.ClassDef)
+    ):
         return False
     if code.kind(of) is not None:
         return code.kind(of) == TENSOR
@@ -77,13 +94,8 @@ def wrong_device(code: Code) -> Iterator[Spot]:
 
 
 def _given_tensors(code: Code, function: cst.FunctionDef) -> set[str]:
-    """The parameters that are tensors, and what is computed from them alone."""
-    names = {p.name.value for p in parameters(function) if code.kind(p.name) == TENSOR or _parameter_kind(code, p) == TENSOR}
-    return names - {"self"}
-
-
-def _parameter_kind(code: Code, param: cst.Param) -> str | None:
-    return code._kind_of_parameter(param)
+    """The parameters that are tensors."""
+    return {p.name.value for p in parameters(function) if code.kind_of_parameter(p) == TENSOR} - {"self"}
 
 
 def _stays_on_cpu(code: Code, function: cst.FunctionDef) -> bool:
@@ -103,6 +115,8 @@ def _is_made_here(code: Code, call: cst.Call) -> bool:
     if any(a.keyword is not None and a.keyword.value in {"device", "generator", "out"} for a in call.args):
         return False
     if any(a.star == "**" for a in call.args) or not call.args:
+        return False
+    if any("device(" in code.text(i) for a in code.ancestors(call) if isinstance(a, cst.With) for i in a.items):
         return False
     first = call.args[0].value
     if name in {"torch.tensor", "torch.as_tensor"}:
@@ -131,7 +145,9 @@ def _meets(code: Code, call: cst.Call, given: set[str], function: cst.FunctionDe
     if any(_moves(code, use) for use in uses):
         return False
     return any(
-        (binding := code.binding(use)) is not None and binding.name is name and _is_combined(code, _grown(code, use) or use, given)
+        (binding := code.binding(use)) is not None
+        and binding.name is name
+        and _is_combined(code, _grown(code, use) or use, given)
         for use in uses
     )
 
@@ -146,15 +162,16 @@ def _grown(code: Code, node: cst.CSTNode) -> cst.CSTNode | None:
             if outer.attr.value not in KEEPS_DEVICE:
                 return node
             node = code.parent(outer)
-        elif isinstance(outer, cst.Arg) and code.qualified(code.parent(outer).func) in {f"torch.{n}" for n in KEEPS_DEVICE}:
+        elif isinstance(outer, cst.Arg) and code.qualified(code.parent(outer).func) in {
+            f"torch.{n}" for n in KEEPS_DEVICE
+        }:
             node = code.parent(outer)
-        elif isinstance(outer, cst.UnaryOperation):
-            node = outer
-        elif isinstance(outer, cst.Subscript) and outer.value is node:
-            node = outer
-        elif isinstance(outer, cst.Comparison) and _plain_beside(code, outer, node):
-            node = outer
-        elif isinstance(outer, cst.BinaryOperation) and _plain_beside(code, outer, node):
+        elif (
+            isinstance(outer, cst.UnaryOperation)
+            or (isinstance(outer, cst.Subscript) and outer.value is node)
+            or (isinstance(outer, cst.Comparison) and _plain_beside(code, outer, node))
+            or (isinstance(outer, cst.BinaryOperation) and _plain_beside(code, outer, node))
+        ):
             node = outer
         else:
             return node
@@ -162,7 +179,11 @@ def _grown(code: Code, node: cst.CSTNode) -> cst.CSTNode | None:
 
 def _plain_beside(code: Code, outer: cst.CSTNode, node: cst.CSTNode) -> bool:
     """Whether everything else in `outer` is a number."""
-    others = [outer.left, outer.right] if isinstance(outer, cst.BinaryOperation) else [outer.left, outer.comparisons[0].comparator]
+    others = (
+        [outer.left, outer.right]
+        if isinstance(outer, cst.BinaryOperation)
+        else [outer.left, outer.comparisons[0].comparator]
+    )
     return all(other is node or code.kind(other) != TENSOR for other in others)
 
 
@@ -173,13 +194,18 @@ def _is_combined(code: Code, node: cst.CSTNode, given: set[str]) -> bool:
         other = outer.right if outer.left is node else outer.left
         return _comes_from(code, other, given)
     if isinstance(outer, cst.AugAssign):
-        return _comes_from(code, outer.target, given)
+        return _comes_from(code, outer.value if outer.target is node else outer.target, given)
+    if isinstance(outer, cst.Attribute) and isinstance(code.parent(outer), cst.Call):
+        call = code.parent(outer)
+        return outer.attr.value in COMBINING | IN_PLACE and any(_comes_from(code, a.value, given) for a in call.args)
     if isinstance(outer, cst.Element):
         outer = code.parent(code.parent(outer))
     if not isinstance(outer, cst.Arg):
         return False
     call = code.parent(outer)
     name = code.qualified(call.func)
+    if name.startswith("torch.nn.functional.") or code.kind(call.func) in {MODULE, LOSS}:
+        return any(a is not outer and _comes_from(code, a.value, given) for a in call.args)
     if name.startswith("torch.") and name.split(".")[-1] in COMBINING:
         return any(a is not outer and _comes_from(code, a.value, given) for a in call.args) or any(
             _comes_from(code, e.value, given) for e in code.all(cst.Element, outer) if not code.holds(e, node)
@@ -189,7 +215,7 @@ def _is_combined(code: Code, node: cst.CSTNode, given: set[str]) -> bool:
 
 def _comes_from(code: Code, node: cst.CSTNode, given: set[str], depth: int = 5) -> bool:
     """Whether `node` is a tensor that was made of one of `given`, not of its shape alone."""
-    if depth == 0 or code.kind(node) != TENSOR:
+    if depth == 0 or code.kind(node) != TENSOR or ".cpu()" in code.text(node):
         return False
     for name in code.all(cst.Name, node):
         if isinstance(code.parent(name), cst.Attribute) and code.parent(name).attr is name:
@@ -229,7 +255,9 @@ def accidental_float64(code: Code) -> Iterator[Spot]:
                 cast = ", dtype=torch.float32)" if name != "torch.from_numpy" else ").float()"
                 yield Spot(call, code.text(call)[:-1] + cast)
         dtype = argument(call, None, "dtype")
-        on_tensor = (method(call) in {"to", "type"} and code.kind(receiver(call)) == TENSOR) or method(call).startswith("new_")
+        on_tensor = (method(call) in {"to", "type"} and code.kind(receiver(call)) == TENSOR) or method(call).startswith(
+            "new_"
+        )
         if on_tensor and dtype is None:
             dtype = argument(call, 0)
         if (name.startswith("torch.") or on_tensor) and _is_python_float(code, dtype):
@@ -238,7 +266,9 @@ def accidental_float64(code: Code) -> Iterator[Spot]:
 
 
 def _is_python_float(code: Code, node: cst.CSTNode | None) -> bool:
-    return is_constant(node, "float") or (node is not None and code.qualified(node) in {"numpy.float64", "numpy.double"})
+    return is_constant(node, "float") or (
+        node is not None and code.qualified(node) in {"numpy.float64", "numpy.double"}
+    )
 
 
 FLOAT_MAKERS = {
@@ -247,9 +277,35 @@ FLOAT_MAKERS = {
     "numpy.linspace", "numpy.logspace", "numpy.zeros", "numpy.ones", "numpy.empty", "numpy.eye", "numpy.identity",
     "numpy.loadtxt", "numpy.genfromtxt", "numpy.float64",
 }  # fmt: skip
-FLOAT_DRAWS = {"normal", "uniform", "random", "standard_normal", "rand", "randn", "exponential", "beta", "gamma", "laplace"}
+FLOAT_DRAWS = {
+    "normal",
+    "uniform",
+    "random",
+    "standard_normal",
+    "rand",
+    "randn",
+    "exponential",
+    "beta",
+    "gamma",
+    "laplace",
+}
 FLOAT_FUNCTIONS = {"sin", "cos", "tan", "exp", "log", "sqrt", "tanh", "log1p", "log2", "log10"}
-KEEPS_TYPE = {"stack", "concatenate", "vstack", "hstack", "column_stack", "abs", "clip", "cumsum", "array", "asarray", "reshape"}
+KEEPS_TYPE = {
+    "stack",
+    "concatenate",
+    "vstack",
+    "hstack",
+    "column_stack",
+    "abs",
+    "clip",
+    "cumsum",
+    "array",
+    "asarray",
+    "reshape",
+    "mean",
+    "std",
+    "sum",
+}
 KEEPING_METHODS = {"reshape", "copy", "transpose", "ravel", "flatten", "clip", "sum", "cumsum", "round"}
 
 
@@ -259,6 +315,8 @@ def _is_float64(code: Code, node: cst.BaseExpression, depth: int = 12) -> bool:
         return False
     match node:
         case cst.Name() | cst.Attribute():
+            if _is_from_scikit(code, node):
+                return True
             if isinstance(node, cst.Attribute) and node.attr.value == "T":
                 return _is_float64(code, node.value, depth - 1)
             origins = code.origins(node)
@@ -286,7 +344,11 @@ def _call_is_float64(code: Code, call: cst.Call, depth: int) -> bool:
         return any(isinstance(part, cst.Float) for a in call.args for part in (a.value,))
     if name in {"numpy.array", "numpy.asarray"} and call.args:
         first = call.args[0].value
-        return any(True for _ in code.all(cst.Float, first)) if isinstance(first, cst.List) else _is_float64(code, first, depth - 1)
+        return (
+            any(True for _ in code.all(cst.Float, first))
+            if isinstance(first, cst.List)
+            else _is_float64(code, first, depth - 1)
+        )
     if name.startswith("numpy.") and last in FLOAT_FUNCTIONS | KEEPS_TYPE and call.args:
         first = call.args[0].value
         if isinstance(first, cst.List | cst.Tuple):
@@ -300,6 +362,17 @@ def _call_is_float64(code: Code, call: cst.Call, depth: int) -> bool:
     if last in FLOAT_DRAWS and _is_generator(code, of):
         return True
     return last in KEEPING_METHODS | {"mean", "std"} and _is_float64(code, of, depth - 1)
+
+
+def _is_from_scikit(code: Code, node: cst.Name | cst.Attribute) -> bool:
+    """Whether it is the features that scikit-learn gives: `load_digits().data`, or `x` of `x, y = make_moons()`."""
+    if isinstance(node, cst.Attribute):
+        makers = code.origins(node.value) if node.attr.value == "data" else []
+    else:
+        binding = code.binding(node)
+        makers = [binding.value] if binding is not None and binding.part == 0 else []
+    names = [code.qualified(maker.func) for maker in makers if isinstance(maker, cst.Call)]
+    return bool(names) and all(re.match(r"sklearn\.datasets\.(load|make)_", name) for name in names)
 
 
 def _is_generator(code: Code, node: cst.BaseExpression) -> bool:
@@ -325,7 +398,11 @@ def _is_cast(code: Code, call: cst.Call) -> bool:
             return True
         node = code.parent(outer)
     statement = code.statement(call)
-    names = [n.value for t in statement.targets for n in target_names(t.target)] if isinstance(statement, cst.Assign) else []
+    names = (
+        [n.value for t in statement.targets for n in target_names(t.target)]
+        if isinstance(statement, cst.Assign)
+        else []
+    )
     return any(
         method(other) in casts and any(n.value in names for n in code.all(cst.Name, receiver(other)))
         for other in code.calls(code.scope(call))
@@ -338,8 +415,14 @@ def _is_meant(code: Code, call: cst.Call) -> bool:
     near = code.text(scope) if isinstance(scope, cst.FunctionDef) else code.text(code.statement(call))
     if EXACT.search(near):
         return True
+    if any(method(other) == "double" for other in code.own(cst.Call, scope)):
+        return True
     statement = code.statement(call)
-    names = {n.value for t in statement.targets for n in target_names(t.target)} if isinstance(statement, cst.Assign) else set()
+    names = (
+        {n.value for t in statement.targets for n in target_names(t.target)}
+        if isinstance(statement, cst.Assign)
+        else set()
+    )
     return any(
         EXACT.search(code.text(code.statement(name))) is not None
         for name in code.all(cst.Name, scope)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import LOADER, MODULE, OPTIMIZER, TENSOR, Code, parameters
+from grading.coach.code.flow import LOSS, MODULE, OPTIMIZER, TENSOR, Code, parameters
 from grading.coach.code.rule import Spot, rule
-from grading.coach.code.syntax import LOOPS, argument, dotted, is_constant, method, receiver, target_names
+from grading.coach.code.syntax import argument, dotted, is_constant, method, receiver, target_names
 from grading.coach.code.training import (
     backwards,
     clears,
@@ -38,7 +38,7 @@ def no_zero_grad(code: Code) -> Iterator[Spot]:
     for scope in [code.module, *code.all(cst.FunctionDef)]:
         passes = [call for call in backwards(code, scope) if code.scope(call) is scope]
         updates = [u for u in (*steps(code, scope), *hand_updates(code, scope)) if code.scope(u) is scope]
-        if passes and updates and not _cleared(code, scope) and _goes_on(code, scope, passes[-1], updates[-1]):
+        if passes and updates and _goes_on(code, scope, passes[-1], updates[-1]):
             better = "optimizer.zero_grad()" if steps(code, scope) else "w.grad = None"
             update = next((u for u in updates if isinstance(u, cst.Call) and is_step(code, u)), None)
             if update is not None:
@@ -47,18 +47,16 @@ def no_zero_grad(code: Code) -> Iterator[Spot]:
             yield Spot(passes[-1], f"{better}  # before: {code.text(passes[-1])}")
 
 
-def _cleared(code: Code, scope: cst.CSTNode) -> bool:
-    """Whether gradients are cleared in `scope`, in what it calls, or by those who call it."""
+def _cleared(code: Code, scope: cst.FunctionDef) -> bool:
+    """Whether gradients are cleared in a function, in what it calls, or by those who call it."""
     if code.reaches(scope, lambda node: clears(code, node)) or _hands_over(code, scope):
         return True
-    if not isinstance(scope, cst.FunctionDef):
-        return False
     return any(code.reaches(code.scope(call), lambda node: clears(code, node)) for call in code.callers(scope))
 
 
-def _hands_over(code: Code, scope: cst.CSTNode) -> bool:
+def _hands_over(code: Code, node: cst.CSTNode) -> bool:
     """Whether the optimizer is handed to something that cannot be looked into."""
-    for call in code.own(cst.Call, scope):
+    for call in code.own(cst.Call, node):
         plain = not code.called(call) and not is_step(code, call) and isinstance(call.func, cst.Name)
         if plain and any(code.kind(a.value) == OPTIMIZER for a in call.args) and call.func.value[0].islower():
             return code.qualified(call.func) not in {"print", "isinstance", "len", "id", "type"}
@@ -66,14 +64,15 @@ def _hands_over(code: Code, scope: cst.CSTNode) -> bool:
 
 
 def _goes_on(code: Code, scope: cst.CSTNode, passed: cst.Call, update: cst.CSTNode) -> bool:
-    """Whether the same gradients are met again: by the next turn of a loop, or when the function is called again."""
+    """Whether the same gradients are met again, not cleared: by the next turn of a loop, or when the function is called again."""
     loop = loop_around(code, passed)
     outer = loop
     while outer is not None and not code.holds(outer.body, update):
         outer = loop_around(code, outer)
     if outer is not None:
-        return not _made_anew(code, outer, update)
-    if loop is not None or not isinstance(scope, cst.FunctionDef):
+        cleared = code.reaches(outer.body, lambda node: clears(code, node)) or _hands_over(code, outer.body)
+        return not cleared and not _made_anew(code, outer, update)
+    if loop is not None or not isinstance(scope, cst.FunctionDef) or _cleared(code, scope):
         return False
     owner = _owner(code, update)
     names = {p.name.value for p in parameters(scope)} | {"self"}
@@ -149,7 +148,9 @@ def _kept(
     for part in _bare(code, value):
         if _has_graph(code, part, node):
             name = code.text(part)
-            detached = f"{name}.detach()" if isinstance(part, cst.Name | cst.Attribute | cst.Call) else f"({name}).detach()"
+            detached = (
+                f"{name}.detach()" if isinstance(part, cst.Name | cst.Attribute | cst.Call) else f"({name}).detach()"
+            )
             yield Spot(node, re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w)", detached, code.text(node)))
             return
 
@@ -188,7 +189,10 @@ def _bare(code: Code, value: cst.BaseExpression) -> Iterator[cst.BaseExpression]
 def _has_graph(code: Code, part: cst.BaseExpression, node: cst.CSTNode) -> bool:
     """Whether a backward pass starts from `part`, or it is a loss that a visible training step returns with its graph."""
     if isinstance(part, cst.Call):
-        return any(_returns_attached(code, function) for function in code.called(part))
+        loss = code.kind(part.func) == LOSS or code.qualified(part.func).startswith("torch.nn.functional.")
+        return (loss and not records_nothing(code, part)) or any(
+            _returns_attached(code, function) for function in code.called(part)
+        )
     binding = code.binding(part)
     if binding is None or binding.value is None or is_detached(code, binding.value):
         return False
@@ -262,7 +266,9 @@ def _gradient_is_used(code: Code, scope: cst.CSTNode, name: str) -> bool:
         called = code.qualified(call.func)
         if called.split(".")[-1] in {"grad", "gradcheck", "gradgradcheck", "jacobian", "hessian", "retain_grad"}:
             return True
-        if code.kind(call) == OPTIMIZER and any(name == dotted(n) for n in code.any_of((cst.Name, cst.Attribute), call)):
+        if code.kind(call) == OPTIMIZER and any(
+            name == dotted(n) for n in code.any_of((cst.Name, cst.Attribute), call)
+        ):
             return True
     return False
 
@@ -270,7 +276,8 @@ def _gradient_is_used(code: Code, scope: cst.CSTNode, name: str) -> bool:
 def _is_trained_on(code: Code, node: cst.CSTNode, scope: cst.CSTNode, name: str) -> bool:
     """Whether a model is called on `name` in a place that also makes updates."""
     fed = any(
-        code.kind(call.func) == MODULE and any(_is_name(code, a.value, name) for a in call.args) for call in code.calls(scope)
+        code.kind(call.func) == MODULE and any(_is_name(code, a.value, name) for a in call.args)
+        for call in code.calls(scope)
     )
     return fed and bool(backwards(code, scope)) and bool(steps(code, scope))
 
@@ -349,12 +356,12 @@ def _is_rare(code: Code, loop: cst.CSTNode) -> bool:
 
 def _decides(code: Code, call: cst.Call, loop: cst.CSTNode) -> bool:
     """Whether what the loop does next depends on the number: then it must be read."""
-    tests = [n.test for n in (*code.all(cst.If, loop.body), *code.all(cst.While, loop), *code.all(cst.Assert, loop.body))]
+    tests = [
+        n.test for n in (*code.all(cst.If, loop.body), *code.all(cst.While, loop), *code.all(cst.Assert, loop.body))
+    ]
     if any(code.holds(test, call) for test in tests):
         return True
     name = _assigned_name(code, call)
     if not name:
         return False
     return any(name == dotted(n) for test in tests for n in code.any_of((cst.Name, cst.Attribute), test))
-
-

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import OPTIMIZER, TENSOR, Code
+from grading.coach.code.flow import OPTIMIZER, Code
 from grading.coach.code.syntax import LOOPS, argument, dotted, is_constant, method, receiver
 
 GRAD_OFF = {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.inference_mode"}
@@ -33,6 +33,10 @@ def gradients_in(code: Code, node: cst.CSTNode) -> Iterator[str]:
     for attribute in code.all(cst.Attribute, node):
         if attribute.attr.value == "grad" and dotted(attribute.value):
             yield dotted(attribute.value)
+    for name in code.all(cst.Name, node):
+        binding = code.binding(name) if not isinstance(code.parent(name), cst.Attribute) else None
+        if binding is not None and dotted(binding.value).endswith(".grad"):
+            yield dotted(binding.value).removesuffix(".grad")
 
 
 def hand_updates(code: Code, within: cst.CSTNode) -> Iterator[cst.CSTNode]:
@@ -79,6 +83,11 @@ def records_nothing(code: Code, node: cst.CSTNode, depth: int = 3) -> bool:
     scope = code.scope(node)
     if any(_switched_off(code, call) and code.before(call, node) for call in code.own(cst.Call, scope)):
         return True
+    if any(
+        method(call) == "requires_grad_" and is_constant(argument(call, 0), "False")
+        for call in code.own(cst.Call, scope)
+    ):
+        return True
     if depth == 0 or not isinstance(scope, cst.FunctionDef):
         return False
     return any(records_nothing(code, call, depth - 1) for call in code.callers(scope) if not code.holds(scope, call))
@@ -93,7 +102,10 @@ def _turns_off(code: Code, node: cst.BaseExpression) -> bool:
         return off and not (isinstance(node, cst.Call) and is_constant(argument(node, 0, "mode"), "False"))
     if name == "torch.set_grad_enabled" and isinstance(node, cst.Call):
         return not is_constant(argument(node, 0), "True")
-    return any(turns_off_inside(code, function) for function in code.functions.get(name, ()))
+    functions = code.functions.get(name, ())
+    if not functions and isinstance(node, cst.Call) and not name.startswith("torch."):
+        return any(part in name for part in ("eval", "grad", "infer"))
+    return any(turns_off_inside(code, function) for function in functions)
 
 
 def turns_off_inside(code: Code, function: cst.FunctionDef) -> bool:
@@ -102,9 +114,11 @@ def turns_off_inside(code: Code, function: cst.FunctionDef) -> bool:
 
 
 def _switched_off(code: Code, call: cst.Call) -> bool:
-    return code.qualified(call.func) == "torch.set_grad_enabled" and isinstance(
-        code.parent(call), cst.Expr
-    ) and is_constant(argument(call, 0), "False")
+    return (
+        code.qualified(call.func) == "torch.set_grad_enabled"
+        and isinstance(code.parent(call), cst.Expr)
+        and is_constant(argument(call, 0), "False")
+    )
 
 
 def loop_around(code: Code, node: cst.CSTNode) -> cst.For | cst.While | None:
@@ -137,7 +151,7 @@ def is_conditional(code: Code, node: cst.CSTNode, loop: cst.CSTNode) -> bool:
 def is_detached(code: Code, node: cst.BaseExpression) -> bool:
     """Whether the value of `node` has no graph: a number, or cut off."""
     return isinstance(node, cst.Call) and (
-        method(node) in {"item", "detach", "detach_", "tolist", "numpy", "cpu_item"} or dotted(node.func) in {"float", "int", "len"}
+        method(node) in {"item", "detach", "detach_", "tolist", "numpy"} or dotted(node.func) in {"float", "int", "len"}
     )
 
 
@@ -148,8 +162,3 @@ def differentiated(code: Code, scope: cst.CSTNode) -> set[str]:
         of = [receiver(call), *(a.value for a in call.args)]
         names |= {dotted(name) for node in of for name in code.any_of((cst.Name, cst.Attribute), node) if dotted(name)}
     return names - {"torch"}
-
-
-def is_tensor_like(code: Code, node: cst.CSTNode) -> bool:
-    """Whether `node` is known to be a tensor."""
-    return code.kind(node) == TENSOR

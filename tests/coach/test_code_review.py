@@ -12,7 +12,7 @@ from grading import units
 from grading.coach.code import review_code, review_passages, review_project
 from grading.coach.code.linters import RUFF, TORCHFIX
 from grading.coach.code.passages import Passage, of_notebook
-from grading.coach.code.rule import RULES
+from grading.coach.code.rules import RULES
 from grading.coach.review import Finding
 from grading.learner_notebook import NotebookCell, read_notebook
 from grading.projects import module_path
@@ -48,7 +48,7 @@ def rules(findings: list[Finding]) -> set[str]:
     return {finding.rule for finding in findings}
 
 
-# Right answers -------------------------------------------------------------------------------------------------------
+# Right answers
 
 
 @pytest.mark.parametrize("unit", GRADED)
@@ -108,7 +108,7 @@ def test_the_list_of_right_findings_is_not_longer_than_it_must_be():
         assert name == "solution" or name in names, f"{unit_id} has no alternative {name} any more"
 
 
-# Whose code, and what is no Python -----------------------------------------------------------------------------------
+# Whose code, and what is no Python
 
 
 def test_given_cells_and_untouched_stubs_are_not_reviewed():
@@ -163,12 +163,16 @@ def test_a_stub_is_silent():
     assert review("def f(x):\n    y = x * 2\n    raise NotImplementedError") == []
 
 
+def test_what_nests_too_deeply_is_left_alone():
+    assert review("import os", f"x = {'+'.join('1' * 3000)}") == []
+
+
 def test_nothing_to_review():
     assert review_passages([]) == ()
     assert review_passages([Passage("import os", learners=False)]) == ()
 
 
-# Linters -------------------------------------------------------------------------------------------------------------
+# Linters
 
 
 @pytest.mark.parametrize(
@@ -203,7 +207,7 @@ def test_what_two_find_is_said_once():
     assert len(review("def f(x):\n    return x\n    import os")) == 1
 
 
-# The rules as a whole ------------------------------------------------------------------------------------------------
+# The rules as a whole
 
 
 def test_every_brief_exists():

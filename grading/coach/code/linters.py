@@ -33,7 +33,7 @@ RUFF = {
     "F841": Advice("unused-code", "This variable gets a value that nobody reads.", "nothing, or use it"),
     "B006": Advice(
         "mutable-default",
-        "The default is made once, when the function is defined: all calls share it, and what one adds the next one finds.",
+        "The default is made once, with the function: all calls share it, and what one adds the next one finds.",
         "None as the default, and the list or dict made in the body",
     ),
     "B015": Advice(

@@ -1,4 +1,4 @@
-"""What is reviewed together: the cells of a notebook, or a file of a project, as one text that knows whose each line is."""
+"""What is reviewed together: the cells of a notebook, or a file of a project, as one text."""
 
 import ast
 import re

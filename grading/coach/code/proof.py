@@ -2,9 +2,9 @@
 
 python -m grading.coach.code.proof FOLDER …
 
-A file `no_eval.py` in a folder belongs to the rule `no-eval`: snippets under `# faulty` and `# clean`, each after a line
-`# ---` with an optional title; `# %%` begins another cell; `# here` ends a line that is the right one to find. Another
-rule that is right, too, is named in the title: `# --- title (also no-eval)`.
+A file `no_eval.py` in a folder belongs to the rule `no-eval`: snippets under `# faulty` and `# clean`, each after a
+line `# ---` with an optional title; `# %%` begins another cell; `# here` ends a line that is the right one to find.
+Another rule that is right, too, is named in the title: `# --- title (also no-eval)`.
 """
 
 import re

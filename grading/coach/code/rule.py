@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from grading.coach.code.flow import Code
+from grading.coach.code.kinds import Code
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,12 @@ def target_names(target: cst.CSTNode) -> list[cst.Name]:
     return []
 
 
+def bound_by(statement: cst.CSTNode) -> set[str]:
+    """The dotted names that an assignment gives a value to; none for any other statement."""
+    targets = [t.target for t in statement.targets] if isinstance(statement, cst.Assign) else []
+    return {dotted(name) for target in targets for name in (target_names(target) or [target])} - {""}
+
+
 def is_constant(node: cst.CSTNode | None, *values: str) -> bool:
     """Whether it is a literal (or name such as `None`) written as one of `values`."""
     return isinstance(node, cst.Name | cst.Integer | cst.Float | cst.SimpleString) and node.value in values

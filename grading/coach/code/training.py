@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import OPTIMIZER, Code
+from grading.coach.code.kinds import OPTIMIZER, Code
 from grading.coach.code.syntax import LOOPS, argument, dotted, is_constant, method, receiver
 
 GRAD_OFF = {"torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.inference_mode"}
@@ -81,12 +81,7 @@ def records_nothing(code: Code, node: cst.CSTNode, depth: int = 3) -> bool:
         if isinstance(ancestor, cst.FunctionDef) and any(_turns_off(code, d.decorator) for d in ancestor.decorators):
             return True
     scope = code.scope(node)
-    if any(_switched_off(code, call) and code.before(call, node) for call in code.own(cst.Call, scope)):
-        return True
-    if any(
-        method(call) == "requires_grad_" and is_constant(argument(call, 0), "False")
-        for call in code.own(cst.Call, scope)
-    ):
+    if any(_switches_off(code, call) and code.before(call, node) for call in code.own(cst.Call, scope)):
         return True
     if depth == 0 or not isinstance(scope, cst.FunctionDef):
         return False
@@ -105,20 +100,13 @@ def _turns_off(code: Code, node: cst.BaseExpression) -> bool:
     functions = code.functions.get(name, ())
     if not functions and isinstance(node, cst.Call) and not name.startswith("torch."):
         return any(part in name for part in ("eval", "grad", "infer"))
-    return any(turns_off_inside(code, function) for function in functions)
+    return any(code.qualified(call.func) in GRAD_OFF for function in functions for call in code.calls(function))
 
 
-def turns_off_inside(code: Code, function: cst.FunctionDef) -> bool:
-    """Whether a context manager of the learner's stops recording."""
-    return any(code.qualified(call.func) in GRAD_OFF for call in code.calls(function))
-
-
-def _switched_off(code: Code, call: cst.Call) -> bool:
-    return (
-        code.qualified(call.func) == "torch.set_grad_enabled"
-        and isinstance(code.parent(call), cst.Expr)
-        and is_constant(argument(call, 0), "False")
-    )
+def _switches_off(code: Code, call: cst.Call) -> bool:
+    """Whether it turns recording off for good, or for the parameters of a module."""
+    switch = code.qualified(call.func) == "torch.set_grad_enabled" or method(call) == "requires_grad_"
+    return switch and isinstance(code.parent(call), cst.Expr) and is_constant(argument(call, 0), "False")
 
 
 def loop_around(code: Code, node: cst.CSTNode) -> cst.For | cst.While | None:
@@ -148,7 +136,7 @@ def is_conditional(code: Code, node: cst.CSTNode, loop: cst.CSTNode) -> bool:
     return False
 
 
-def is_detached(code: Code, node: cst.BaseExpression) -> bool:
+def is_detached(node: cst.BaseExpression) -> bool:
     """Whether the value of `node` has no graph: a number, or cut off."""
     return isinstance(node, cst.Call) and (
         method(node) in {"item", "detach", "detach_", "tolist", "numpy"} or dotted(node.func) in {"float", "int", "len"}

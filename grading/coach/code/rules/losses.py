@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import MODULE, Code
+from grading.coach.code.kinds import MODULE, Code
 from grading.coach.code.rule import Spot, rule
 from grading.coach.code.syntax import argument, dotted, method, receiver
 

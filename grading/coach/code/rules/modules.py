@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import MODULE, Code, pairs
+from grading.coach.code.kinds import MODULE, Code
+from grading.coach.code.names import pairs
 from grading.coach.code.rule import Spot, rule
 from grading.coach.code.syntax import COMPREHENSIONS, dotted, method, receiver
 
@@ -42,7 +43,7 @@ def _unused(code: Code, owner: cst.ClassDef, init: cst.FunctionDef) -> Iterator[
 
 
 def _is_whole(code: Code, owner: cst.ClassDef) -> bool:
-    """Whether all methods that could use an attribute can be seen: it has a forward, and its bases are plain or here."""
+    """Whether all methods that could use an attribute can be seen: it has a forward, and a plain base."""
     bases = code.bases(owner)
     if any(base != "torch.nn.Module" and not base.startswith("abc.") for base in bases):
         return False

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import CHUNKS, OTHER, TENSOR, Code
+from grading.coach.code.kinds import CHUNKS, OTHER, TENSOR, Code
 from grading.coach.code.rule import Spot, rule
 from grading.coach.code.syntax import (
     COMPREHENSIONS,
@@ -19,12 +19,12 @@ from grading.coach.code.syntax import (
 
 BUILTINS = {"float", "int", "abs", "min", "max", "sum", "range", "len", "enumerate", "zip", "bool", "pow", "round"}
 NO_BATCH = {
-    "randn", "rand", "randperm", "randint", "manual_seed", "svd", "unique", "nonzero", "multinomial", "bincount", "bernoulli",
-    "split", "chunk", "backward", "histc", "grad", "save", "load",
+    "randn", "rand", "randperm", "randint", "manual_seed", "svd", "unique", "nonzero", "multinomial", "bincount",
+    "bernoulli", "split", "chunk", "backward", "histc", "grad", "save", "load",
 }  # fmt: skip
 METHODS = {
-    "pow", "sum", "sqrt", "mean", "exp", "abs", "max", "min", "square", "norm", "std", "var", "log", "dot", "argmax", "clamp",
-    "float", "softmax", "sigmoid", "relu", "prod",
+    "pow", "sum", "sqrt", "mean", "exp", "abs", "max", "min", "square", "norm", "std", "var", "log", "dot", "argmax",
+    "clamp", "float", "softmax", "sigmoid", "relu", "prod",
 }  # fmt: skip
 """What nearly only tensors can do."""
 STOPS = (

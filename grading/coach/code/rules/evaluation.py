@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from grading.coach.code.flow import LOADER, LOSS, MODULE, WRAPPERS, Code, conventional
+from grading.coach.code.kinds import LOADER, LOSS, MODULE, WRAPPERS, Code, conventional
 from grading.coach.code.rule import Spot, rule
 from grading.coach.code.syntax import COMPREHENSIONS, argument, dotted, is_constant, method, receiver, target_names
 from grading.coach.code.training import (

@@ -140,7 +140,7 @@ def item_in_loop(code: Code) -> Iterator[Spot]:
         if code.scope(call) is not code.scope(loop) or _decides(code, call, loop):
             continue
         loops.add(loop)
-        kept = f"{code.text(of)}.detach()"
+        kept = code.text(of) if ".detach()" in code.text(of) else f"{code.text(of)}.detach()"
         yield Spot(call, f"{kept}  # keep the tensor; read it once, after the loop")
 
 

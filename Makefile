@@ -9,7 +9,7 @@ COURSE ?= course
 TESTS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 .DELETE_ON_ERROR:
-.PHONY: start install test test-all lint notebooks mutate release results hub bench links wheels lock browser
+.PHONY: start install test test-all lint notebooks mutate release results hub coach bench links wheels lock browser
 
 start: install
 	@$(VENV)/bin/solo start $(ARGS)
@@ -74,6 +74,10 @@ results: install
 hub: install
 	$(PY) -m pip install --quiet --requirement grading/classroom/hub/requirements.txt
 	$(PY) -m pytest -q tests/test_hub.py
+
+# How the rules of the code review do on their snippets, and what they miss.
+coach: install
+	$(PY) -m grading.coach.code.proof $(wildcard tests/coach/snippets tests/coach/held_back)
 
 bench: install
 	OMP_NUM_THREADS=1 $(PY) benchmarks/check_overhead.py

@@ -1,5 +1,8 @@
 """A unit has changed: the learner's copy follows, and nothing that they wrote is lost."""
 
+import shutil
+from pathlib import Path
+
 import nbformat
 import pytest
 from nbformat import v4
@@ -8,12 +11,23 @@ from grading import units, update, workspace
 from grading.build import build
 from grading.workspace import WorkspaceError
 
+CONTENT = Path(__file__).parent / "content"
 ANSWER = "def softmax(x, dim):\n    return (x - x.amax(dim, True)).softmax(dim)"
 
 
 @pytest.fixture
-def lab(tiny_content):
-    """The tiny lab, its content this test's own."""
+def content(tmp_path, monkeypatch):
+    """The tiny content, this test's own."""
+    shutil.copytree(CONTENT, tmp_path / "content", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setenv("SOLO_CONTENT", str(tmp_path / "content"))
+    units.all_units.cache_clear()
+    yield
+    units.all_units.cache_clear()
+
+
+@pytest.fixture
+def lab(content):
+    """The tiny lab, and the learner's copy of it."""
     unit = units.find("phase1/lab9")
     workspace.ensure(unit)
     return unit
@@ -54,13 +68,13 @@ def test_answers_and_added_cells_stay_and_all_else_is_new(lab):
         notebook.cells.insert(place + 1, v4.new_code_cell("mine = softmax", id="my-own"))
 
     edit(lab, work)
-    upstream(lab, ("# Tiny", "# Tiny, second edition"))
+    upstream(lab, ("# Lab 9: Tiny", "# Lab 9: Tiny, second edition"))
     assert update.is_due(lab)
     done = update.update(lab)
     now = sources(lab)
     assert any("second edition" in source for source in now)
     assert now.index("mine = softmax") == now.index(ANSWER) + 1
-    assert not any("# Tiny\n" in source for source in now), "the old heading is gone"
+    assert not any("# Lab 9: Tiny\n" in source for source in now), "the old heading is gone"
     assert "second edition" not in done.backup.read_text()
     assert ANSWER.splitlines()[0] in done.backup.read_text()
     assert "second edition" in done.diff.read_text()
@@ -71,7 +85,11 @@ def test_answers_and_added_cells_stay_and_all_else_is_new(lab):
 def test_an_untouched_stub_becomes_the_new_one_and_an_answer_is_told(lab):
     edit(lab, lambda cells, _: cells["softmax"].update(source=ANSWER))
     stub = next(s for s in sources(lab) if s.startswith("def attention"))
-    upstream(lab, ("def softmax(", "def softmax(  # as in the brief\n    "), ("def attention(", "def attention(  # new\n    "))
+    upstream(
+        lab,
+        ("def softmax(", "def softmax(  # as in the brief\n    "),
+        ("def attention(", "def attention(  # new\n    "),
+    )
     done = update.update(lab)
     now = sources(lab)
     assert ANSWER in now
@@ -96,16 +114,16 @@ def test_an_exercise_that_is_no_longer_asked_stays_as_a_cell_of_ones_own(lab):
 def test_a_copy_of_unknown_origin_keeps_what_was_written(lab):
     edit(lab, lambda cells, _: cells["softmax"].update(source=ANSWER))
     workspace._original_place(lab.workspace_notebook).unlink()
-    upstream(lab, ("# Tiny", "# Tiny, second edition"))
+    upstream(lab, ("# Lab 9: Tiny", "# Lab 9: Tiny, second edition"))
     assert not update.is_due(lab), "it cannot know"
     update.update(lab)
     now = sources(lab)
     assert ANSWER in now
     assert any("second edition" in source for source in now)
-    assert not any("# Tiny\n" in source for source in now)
+    assert not any("# Lab 9: Tiny\n" in source for source in now)
 
 
-def test_modules_of_a_project_follow_unless_they_were_worked_on(tiny_content):
+def test_modules_of_a_project_follow_unless_they_were_worked_on(content):
     unit = units.find("phase1/project")
     workspace.ensure(unit)
     place = unit.workspace_notebook.parent
@@ -122,7 +140,7 @@ def test_modules_of_a_project_follow_unless_they_were_worked_on(tiny_content):
 
 def test_the_command_says_what_it_did(lab, solo):
     edit(lab, lambda cells, _: cells["softmax"].update(source=ANSWER))
-    upstream(lab, ("# Tiny", "# Tiny, second edition"))
+    upstream(lab, ("# Lab 9: Tiny", "# Lab 9: Tiny, second edition"))
     code, said, _ = solo("update")
     assert code == 0
     assert "phase1/lab9 is up to date now" in said

@@ -87,9 +87,7 @@ def _merged_module(unit: Unit, path: Path, original: str | None, new: str, notes
     if not touched:
         return new
     if new not in (original, mine):
-        notes.append(
-            f"{place.as_posix()} is yours and stays; ours has changed: compare it with {unit.starter / place}."
-        )
+        notes.append(f"{place.as_posix()} stays as you wrote it; ours has changed: compare {unit.starter / place}.")
     return mine
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from grading import progress
 from grading.coach.review import Finding, Part, Review
 from grading.events import Reviewed
-from grading.learner_notebook import NotebookCell, read_notebook, short
+from grading.learner_notebook import read_notebook, short
 from grading.report import Report
 from grading.units import Unit
 
@@ -65,9 +65,11 @@ def _make(part: Part, unit: Unit, notebook: Path, report: Report) -> Sequence:
     passed = [e.name for e in report.exercises if e.passed]
     match part:
         case "code":
-            from grading.coach.code import review_code
+            from grading.coach.code import review_code, review_project
 
-            return review_code(unit, code_cells(unit, notebook))
+            if unit.kind == "project":
+                return review_project(unit, notebook if notebook.is_dir() else notebook.parent)
+            return review_code(unit, read_notebook(notebook))
         case "speed":
             from grading.coach.speed import speed_notes
 
@@ -84,18 +86,3 @@ def _make(part: Part, unit: Unit, notebook: Path, report: Report) -> Sequence:
             from grading.coach.steps import next_steps
 
             return next_steps(progress.load().events, datetime.now(UTC))
-
-
-def code_cells(unit: Unit, notebook: Path) -> list[NotebookCell]:
-    """The learner's code: the cells of a notebook, or each module of a project as one."""
-    if unit.kind != "project":
-        return read_notebook(notebook)
-    from grading.projects import module_files
-    from grading.reference import exercise_of
-
-    folder = notebook if notebook.is_dir() else notebook.parent
-    owner = exercise_of(unit)
-    return [
-        NotebookCell(file.index, (folder / file.path).read_text(encoding="utf-8"), owner.get(file.name), False, False)
-        for file in module_files(unit, folder)
-    ]

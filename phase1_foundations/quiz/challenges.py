@@ -110,9 +110,9 @@ def train_epoch(
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), max_norm)
         optimizer.step()
-        total += loss.item() * len(x)
+        total += loss.detach() * len(x)
         rows += len(x)
-    return total / rows
+    return float(total / rows)
     ### END SOLUTION
 
 

@@ -23,8 +23,6 @@ RIGHT = {
     ("phase1/lab1", "ThroughDetach"): {"item-in-loop"},
     ("phase1/lab3", "ByTorchAdam"): {"item-in-loop"},
     ("phase1/lab3", "BySampler"): {"item-in-loop"},
-    ("phase1/lab6", "solution"): {"item-in-loop"},
-    ("phase1/quiz", "solution"): {"item-in-loop"},
     ("phase1/quiz", "BySquaredErrors"): {"item-in-loop"},
     # An optimizer that writes through `.data`, and a loss that is detached by it.
     ("phase1/lab3", "VelocityCloned"): {"data-attribute"},

@@ -1,12 +1,13 @@
 """A review is made of parts, kept small, and compared with the last one; a part that fails costs only itself."""
 
+import shutil
 import sys
 from types import ModuleType
 
 import pytest
 
 from grading import progress, units
-from grading.coach.compose import MOST_FINDINGS, PARTS, code_cells, keep, review_unit
+from grading.coach.compose import MOST_FINDINGS, PARTS, keep, review_unit
 from grading.coach.iterate import compare, reviews
 from grading.coach.review import ArchitectureNote, Finding, Review, SpeedNote
 from grading.report import Report
@@ -91,13 +92,16 @@ def test_a_kept_review_is_small(lab, parts, report):
     assert len(progress.path().read_text()) < 8000
 
 
-def test_the_modules_of_a_project_are_its_cells(tiny):
+def test_the_modules_of_a_project_are_read(tiny, monkeypatch, tmp_path):
     project = units.find("phase1/project")
-    cells = code_cells(project, project.solution)
-    names = {cell.grade_id for cell in cells}
-    assert len(cells) >= 3
-    assert all("def " in cell.source or "class " in cell.source for cell in cells)
-    assert names & {c.name for c in __import__("grading.checkers", fromlist=["checkers"]).checkers(project)}
+    folder = tmp_path / "project"
+    shutil.copytree(project.solution, folder)
+    (folder / "tiny" / "model.py").write_text(
+        "def spread(values):\n    try:\n        return 1\n    except:\n        pass\n"
+    )
+    nobody = Report(unit=project.id, context="fresh", seed=0, exercises=())
+    review = review_unit(project, folder, nobody)
+    assert [finding.rule for finding in review.findings] == ["bare-except"]
 
 
 def test_an_untouched_record_has_no_review(lab):

@@ -65,11 +65,7 @@ def _make(part: Part, unit: Unit, notebook: Path, report: Report) -> Sequence:
     passed = [e.name for e in report.exercises if e.passed]
     match part:
         case "code":
-            from grading.coach.code import review_code, review_project
-
-            if unit.kind == "project":
-                return review_project(unit, notebook if notebook.is_dir() else notebook.parent)
-            return review_code(unit, read_notebook(notebook))
+            return _read_code(unit, notebook)
         case "speed":
             from grading.coach.speed import speed_notes
 
@@ -86,3 +82,13 @@ def _make(part: Part, unit: Unit, notebook: Path, report: Report) -> Sequence:
             from grading.coach.steps import next_steps
 
             return next_steps(progress.load().events, datetime.now(UTC))
+
+
+def _read_code(unit: Unit, notebook: Path) -> Sequence[Finding]:
+    if unit.kind != "project":
+        from grading.coach.code import review_code
+
+        return review_code(unit, read_notebook(notebook))
+    from grading.coach.code import review_project
+
+    return review_project(unit, notebook if notebook.is_dir() else notebook.parent)

@@ -1,12 +1,15 @@
 """Grading a class: ours with one and two workers beside `nbgrader autograde`, mark by mark and second by second.
 
-python benchmarks/class_grading.py [UNIT] [--students N] [--peer K]
+python benchmarks/class_grading.py [UNIT] [--students N] [--peer K] [--otter PROGRAM]
 
 The class is made of the solution with known answers, right and wrong, in the place of some of it. nbgrader grades the
-first K of the same submissions; the time of the whole class is scaled from those, start-up counted once.
+first K of the same submissions; the time of the whole class is scaled from those, start-up counted once. So does Otter
+where its program is named (it needs an environment of its own): each of its tests calls our check.
 """
 
 import ast
+import json
+import os
 import random
 import shutil
 import subprocess
@@ -16,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Annotated
@@ -30,18 +34,24 @@ from rich.table import Table
 
 from grading.answers import answers
 from grading.build import render
+from grading.checkers import checkers
 from grading.classroom.engine import Engine
 from grading.classroom.intake import code_cells
 from grading.classroom.ledger import Ledger
 from grading.reference import exercise_of
 from grading.release import nbgrader, release
-from grading.units import Unit, find
+from grading.units import PACKAGE, Unit, find
 
 CHANGED = 3
 """At most so many exercises of a submission are not answered as in the solution."""
 
 
-def main(unit: Annotated[str, typer.Argument()] = "phase1/lab1", students: int = 40, peer: int = 5) -> None:
+def main(
+    unit: Annotated[str, typer.Argument()] = "phase1/lab1",
+    students: int = 40,
+    peer: int = 5,
+    otter: Annotated[Path | None, typer.Option()] = None,
+) -> None:
     """Print seconds and ratios, and fail if a mark differs."""
     bound = find(unit)
     with tempfile.TemporaryDirectory() as scratch:
@@ -55,6 +65,11 @@ def main(unit: Annotated[str, typer.Argument()] = "phase1/lab1", students: int =
         for workers, seconds in ours.items():
             label = f"solo class grade, {workers} worker{'s' * (workers > 1)}"
             table.add_row(label, f"{seconds:.0f}", f"{seconds / students:.2f}", f"{whole / seconds:.1f}×")
+        if otter:
+            each = otter_grades(bound, copy(course, "otter", peer), otter)
+            table.add_row(
+                f"otter run, from {peer}", f"{each * students:.0f}", f"{each:.2f}", f"{whole / students / each:.1f}×"
+            )
         Console().print(table)
         overhead(bound, course.parent / "ours1", ours)
         memory(bound, Path(scratch, "memory"))
@@ -121,6 +136,37 @@ def nbgrader_grades(unit: Unit, course: Path) -> tuple[float, float]:
         times.append(time.perf_counter() - start)
     start_up = startup(course)
     return times[0], times[1] - start_up
+
+
+def otter_grades(unit: Unit, course: Path, program: Path) -> float:
+    """Seconds of `otter run` for a submission. Raises `RuntimeError` if it does not give the solution full marks."""
+    tests = course / "tests"
+    tests.mkdir()
+    core = [c for c in checkers(unit) if not c.side_quest]
+    for checker in core:
+        code = f">>> with redirect_stdout(StringIO()):\n...     score = check({checker.name!r})\n"
+        code = f">>> from contextlib import redirect_stdout\n>>> from io import StringIO\n{code}"
+        case = {"code": f"{code}>>> float(score) >= {checker.points}\nTrue", "hidden": False, "locked": False}
+        suite = {"cases": [case], "scored": True, "setup": "", "teardown": "", "type": "doctest"}
+        test = {"name": checker.name, "points": checker.points, "suites": [suite]}
+        (tests / f"{checker.name}.py").write_text(f"OK_FORMAT = True\n\ntest = {test!r}\n", encoding="utf-8")
+    where = {
+        **os.environ,
+        "PYTHONPATH": str(PACKAGE.parent),
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    run = partial(subprocess.run, check=True, capture_output=True, text=True, cwd=course, env=where)
+    run([program, "generate", "-t", "tests", "--no-environment"])
+    shutil.copyfile(unit.solution, course / "solution.ipynb")
+    run([program, "run", "-a", "autograder.zip", "solution.ipynb"])
+    told = json.loads((course / "results.json").read_text(encoding="utf-8"))["tests"]
+    if sum(test.get("score", 0) for test in told) < sum(checker.points for checker in core):
+        raise RuntimeError(f"Otter does not give the solution full marks: {told[0]['output'][:2000]}")
+    start = time.perf_counter()
+    submissions = sorted((course / "submitted").glob("*/*/*.ipynb"))
+    for submission in submissions:
+        run([program, "run", "-a", "autograder.zip", submission])
+    return (time.perf_counter() - start) / len(submissions)
 
 
 def startup(course: Path) -> float:

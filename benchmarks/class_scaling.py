@@ -49,7 +49,10 @@ def _return(cells: list[NotebookCell], packed: bytes, result: Result) -> Result:
 def main(unit: Annotated[str, typer.Argument()] = "phase1/lab1", check: int = 2000) -> None:
     """Print the parts, the model's figures, and how far it is from what a class of stubs takes."""
     bound = find(unit)
-    with tempfile.TemporaryDirectory() as scratch, LocalCluster(n_workers=2, threads_per_worker=1) as dask:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as dask,
+    ):
         course = make_class(bound, Path(scratch, "course"), check)
         room = Classroom(course, bound)
         work_s, result = one_real(room, Path(scratch, "one"))

@@ -59,8 +59,8 @@ def _facts(build: Build) -> dict[str, str]:
         label = "Receptive field" if _is_picture(build) else "Context"
         said[label] = f"{_seen(build.reach)} of {_axes(build.reach.size)} {'pixels' if _is_picture(build) else 'steps'}"
     if len(build.signal) >= DEEP:
-        first, last = build.signal[0], build.signal[-1]
-        said["Signal at init"] = f"standard deviation {first:.2g} → {last:.2g} over {len(build.signal)} layers"
+        way = f"{build.signal[0]:.2g} → {build.signal[-1]:.2g}"
+        said["Signal at init"] = f"standard deviation {way} over {len(build.signal)} products with weights"
     if build.units:
         said["Dead units at init"] = f"{build.dead:,} of {build.units:,}"
     return said
@@ -114,7 +114,7 @@ def _not_level(yours: Build, ours: Build) -> str | None:
     way = "explodes" if not last <= first else "fades"
     return (
         f"The signal {way} at init: its standard deviation goes from {first:.2g} to {last:.2g} over "
-        f"{len(yours.signal)} layers. Weights of variance 2 / fan_in keep it level through ReLUs (He et al., 2015)."
+        f"{len(yours.signal)} products. Weights of variance 2 / fan_in keep it level through ReLUs (He et al., 2015)."
     )
 
 

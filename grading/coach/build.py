@@ -88,7 +88,11 @@ def _parameters(module: nn.Module) -> dict[str, int]:
 
 def _flops(module: nn.Module, inputs: tuple) -> int:
     # oneDNN would run an LSTM as one operation, which the counter does not know.
-    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter, torch.no_grad():
+    with (
+        torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
+        FlopCounterMode(display=False) as counter,
+        torch.no_grad(),
+    ):
         module(*inputs)
     return counter.get_total_flops()
 

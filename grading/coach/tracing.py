@@ -185,7 +185,7 @@ class _Loop:
 
 @lru_cache(maxsize=64)
 def _loops(filename: str) -> tuple[_Loop, ...]:
-    """The loops of a source, innermost last among those that begin together."""
+    """The loops of a source."""
     try:
         tree = ast.parse("".join(linecache.getlines(filename)))
     except SyntaxError:  # a cell with magics

@@ -38,6 +38,14 @@ class Checker:
     digest: str
     modules: tuple[str, ...] = ()
     """Of a project: those that the learner writes for this milestone."""
+    workload: bool = False
+    """Whether it says what to time the exercise on."""
+    architecture: bool = False
+    """Whether it says which module to look at the build of."""
+
+
+FOR_THE_COACH = "workload", "architecture"
+"""Methods of a checker that decide no marks."""
 
 
 class CheckerError(ValueError):
@@ -94,7 +102,12 @@ def _checker(node: ast.ClassDef, path: Path) -> Checker:
         forbidden=_forbidden(node),
         digest=_digest(node),
         modules=tuple(facts.get("modules", ())),
+        **{name: _method(node, name) for name in FOR_THE_COACH},
     )
+
+
+def _method(node: ast.ClassDef, name: str) -> bool:
+    return any(isinstance(s, ast.FunctionDef) and s.name == name for s in node.body)
 
 
 def _literal(statement: ast.Assign, where: str) -> object:
@@ -118,10 +131,15 @@ def _forbidden(node: ast.ClassDef) -> tuple[str, ...]:
 
 
 def _digest(node: ast.ClassDef) -> str:
-    """Hash of what decides marks: code and points, not comments, docstrings, hints or skills."""
-    kept = [s for s in node.body if not (isinstance(s, ast.Assign) and s.targets[0].id in {"hints", "skills"})]
-    code = "\n".join(ast.dump(_without_docstring(s)) for s in kept)
+    """Hash of what decides marks: code and points, not comments, docstrings, hints, skills or what is the coach's."""
+    code = "\n".join(ast.dump(_without_docstring(s)) for s in node.body if _decides_marks(s))
     return hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
+def _decides_marks(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Assign):
+        return statement.targets[0].id not in {"hints", "skills"}
+    return not (isinstance(statement, ast.FunctionDef) and statement.name in FOR_THE_COACH)
 
 
 def _without_docstring(node: ast.stmt) -> ast.AST:

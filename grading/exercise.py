@@ -4,10 +4,11 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,6 +32,21 @@ class Exercise:
     """Of a project's milestone: the modules that the learner writes for it."""
     hints: ClassVar[tuple[str, ...]] = ()
     """Three, from a question to nearly the answer."""
+
+    def workload(self, lab: Any, size: int, rng: torch.Generator) -> Callable[[], object]:
+        """Optional, for the coach alone: what to time the exercise on.
+
+        Makes inputs from `rng` that grow with `size`, which is 1, 2 and 4, and returns a call of the answer on them
+        that can be repeated. At size 4 it should take the reference 1 to 10 ms. Nothing is judged by it.
+        """
+        raise NotImplementedError
+
+    def architecture(self, lab: Any, rng: torch.Generator) -> tuple[nn.Module, tuple]:
+        """Optional, for the coach alone: a module that the learner has built, and inputs for it, of random numbers.
+
+        The module is as its constructor leaves it, on a CPU; the batch, of 32 or more, shows units that never fire.
+        """
+        raise NotImplementedError
 
 
 def guard(test: Callable) -> Callable:

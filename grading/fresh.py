@@ -70,7 +70,7 @@ def run_fresh(
                 broken=run.broken,
                 find_causes=find_causes,
             )
-            _one_child(unit, job, run, limits, listener)
+            follow_child(main, job, Follower(unit, run, limits, listener))
     return Report(
         unit=unit.id,
         context=context,
@@ -113,13 +113,12 @@ def _modules(unit: Unit, folder: Path, only: str | None) -> tuple[list[ModuleFil
     return module_files(unit, folder), missing_modules(unit, folder, only)
 
 
-def _one_child(unit: Unit, job: Job, run: Run, limits: Limits, listener: Listener) -> None:
-    """Start a child, follow it to its end, and note what it did and how it ended."""
+def follow_child(target: Callable[..., None], job: Job, follower: Follower) -> None:
+    """Run `target(pipe, job)` in a child, follow it to its end, and note what it did and how it ended."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     started = time.time()
-    process = start_child(main, theirs, job)
+    process = start_child(target, theirs, job)
     theirs.close()
-    follower = Follower(unit, run, limits, listener)
     try:
         death = follower.follow(ours, process)
     finally:

@@ -57,7 +57,17 @@ class Job:
 
 
 def main(pipe: Connection, job: Job) -> None:
-    """Run `job`, report over `pipe`, and leave at once: no thread or `atexit` of the learner's keeps the process."""
+    """Execute and check what `job` says."""
+    run_job(pipe, job, _check)
+
+
+def run_job(
+    pipe: Connection, job: Job, work: Callable[[Connection, Job, dict[str, Any], dict[str, str]], None]
+) -> None:
+    """Execute what `job` says and do `work` on what that has defined, which is told why names are missing.
+
+    Reports over `pipe`, and leaves at once: no thread or `atexit` of the learner's keeps the process.
+    """
     quiet(Path(job.folder))
     os.environ[MARK] = job.scratch
     if find(job.unit).kind == "project":
@@ -69,7 +79,7 @@ def main(pipe: Connection, job: Job) -> None:
             pipe.send(("unable", f"The fresh run could not start: {job.scratch} cannot be written ({reason(error)})."))
             return
         namespace, broken = module.__dict__, _run_notebook(pipe, job, module)
-    _check(pipe, job, namespace, broken)
+    work(pipe, job, namespace, broken)
     pipe.send(("finished",))
     pipe.close()
     os._exit(0)

@@ -2,12 +2,12 @@
 
 import statistics
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -73,17 +73,28 @@ class _LiveStorages(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.peak = 0
-        self._sizes: dict[StorageWeakRef, int] = {}
+        self.peak = self._held = 0
+        self._alive: dict[int, weakref.ref] = {}
+        """By address, which is free again when the storage is."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = {StorageWeakRef(s) for s in _storages((args, kwargs))}
-        made = {StorageWeakRef(s): s.nbytes() for s in _storages(result)}
-        self._sizes = {ref: size for ref, size in self._sizes.items() if not ref.expired()}
-        self._sizes |= {ref: size for ref, size in made.items() if ref not in given}
-        self.peak = max(self.peak, sum(self._sizes.values()))
+        given = {s._cdata for s in _storages((args, kwargs))}
+        for storage in _storages(result):
+            if storage._cdata not in given and storage._cdata not in self._alive:
+                self._follow(storage)
+        self.peak = max(self.peak, self._held)
         return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        address, size = storage._cdata, storage.nbytes()
+
+        def freed(_: object) -> None:
+            del self._alive[address]
+            self._held -= size
+
+        self._alive[address] = weakref.ref(storage, freed)
+        self._held += size
 
 
 def _storages(nested: Any) -> list[torch.UntypedStorage]:

@@ -75,6 +75,10 @@ class TestAsFloats(Exercise):
         assert_close(lab.as_floats(numbers), numbers)
         assert_close(lab.as_floats(numbers.numpy(), torch.device("cpu")), numbers)
 
+    def workload(self, lab, size, rng):
+        numbers = torch.randint(-9, 9, (128 * size, 128), generator=rng).tolist()
+        return lambda: lab.as_floats(numbers)
+
 
 def heads_of(x: Tensor, n_heads: int) -> Tensor:
     """What `split_heads` must give, by copying."""
@@ -120,6 +124,10 @@ class TestSplitHeads(Exercise):
         """raises ValueError if the heads cannot be of equal size"""
         with raises(ValueError):
             lab.split_heads(normal(rng, 2, 3, 10), 4)
+
+    def workload(self, lab, size, rng):
+        x = normal(rng, 8, 64 * size, 256)
+        return lambda: lab.merge_heads(lab.split_heads(x, 8).contiguous())
 
 
 class TestPairwiseSquaredDistances(Exercise):
@@ -184,6 +192,10 @@ class TestPairwiseSquaredDistances(Exercise):
         lab.pairwise_squared_distances(x, y)
         assert_close((x, y), before)
 
+    def workload(self, lab, size, rng):
+        x, y = normal(rng, 128 * size, 32), normal(rng, 128, 32)
+        return lambda: lab.pairwise_squared_distances(x, y)
+
 
 class TestBilinearScores(Exercise):
     """Einsum: a batched bilinear form."""
@@ -227,6 +239,10 @@ class TestBilinearScores(Exercise):
         before = tuple(t.clone() for t in inputs)
         lab.bilinear_scores(*inputs)
         assert_close(inputs, before)
+
+    def workload(self, lab, size, rng):
+        queries, weight, keys = normal(rng, 4, 128 * size, 64), normal(rng, 64, 64), normal(rng, 4, 256, 64)
+        return lambda: lab.bilinear_scores(queries, weight, keys)
 
 
 class TestLogSumExp(Exercise):
@@ -287,6 +303,10 @@ class TestLogSumExp(Exercise):
         lab.log_sum_exp(x, 1)
         lab.softmax(x, 1)
         assert_close(x, before)
+
+    def workload(self, lab, size, rng):
+        x = normal(rng, 128 * size, 512)
+        return lambda: (lab.log_sum_exp(x, 1), lab.softmax(x, 1))
 
 
 def mlp(rng: torch.Generator, batch: int, d_in: int, d_hidden: int, d_out: int) -> tuple[Tensor, ...]:
@@ -357,6 +377,10 @@ class TestMlpGradients(Exercise):
         before = tuple(t.clone() for t in inputs)
         lab.mlp_gradients(*inputs)
         assert_close(inputs, before)
+
+    def workload(self, lab, size, rng):
+        arguments = mlp(rng, 256 * size, 64, 128, 32)
+        return lambda: lab.mlp_gradients(*arguments)
 
 
 def mean_squared(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -441,6 +465,16 @@ class TestSgdStep(Exercise):
         loss = lab.accumulate_gradients(mean_squared(leaf(rng, 3)), batches)
         assert not loss.requires_grad, "expected a loss off the tape, got one that requires grad"
 
+    def workload(self, lab, size, rng):
+        w, rows = leaf(rng, 64), 128 * size
+        batches = [(normal(rng, rows, 64), normal(rng, rows)) for _ in range(16)]
+
+        def update():
+            lab.accumulate_gradients(mean_squared(w), batches)
+            lab.sgd_step([w], 0.01)
+
+        return update
+
 
 def descend(features: Tensor, target: Tensor, lr: float, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient descent from zero in float64, by the formula."""
@@ -509,6 +543,10 @@ class TestFitLinear(Exercise):
         lab.fit_linear(*inputs, 0.1, 3)
         assert_close(inputs, before)
 
+    def workload(self, lab, size, rng):
+        features, target = normal(rng, 512 * size, 16), normal(rng, 512 * size)
+        return lambda: lab.fit_linear(features, target, 0.01, 30)
+
 
 class TestSlidingWindows(Exercise):
     """Sliding windows without a copy."""
@@ -556,6 +594,10 @@ class TestSlidingWindows(Exercise):
         for size, step in ((7, 1), (0, 1), (-1, 1), (3, 0), (3, -1)):
             with raises(ValueError):
                 lab.sliding_windows(x, size, step)
+
+    def workload(self, lab, size, rng):
+        x = normal(rng, 8, 8192 * size)
+        return lambda: lab.sliding_windows(x, 16, 2).sum(-1)
 
 
 class TestSoftplus(Exercise):
@@ -615,6 +657,10 @@ class TestSoftplus(Exercise):
         x = leaf(rng, 4)
         with forbid("softplus"):
             lab.Softplus.apply(x, 1.0).sum().backward()
+
+    def workload(self, lab, size, rng):
+        x = leaf(rng, 256 * size, 128)
+        return lambda: lab.Softplus.apply(x, 2.0).sum().backward()
 
 
 def random_expression(leaves: list, n_operations: int, rng: torch.Generator, exp: Callable, tanh: Callable) -> object:
@@ -752,3 +798,14 @@ class TestValue(Exercise):
         few, many = counts
         # Twice the values take twice the calls, or four times as many where they are sorted slowly; paths, 256 times.
         assert many < 16 * few, f"expected the work to grow with the graph: 8 sums took {few} calls, 16 took {many}"
+
+    def workload(self, lab, size, rng):
+        numbers = normal(rng, 128 * size).tolist()
+
+        def there_and_back():
+            values = [lab.Value(number) for number in numbers]
+            while len(values) > 1:  # pairs, so that the graph is not deep
+                values = [(a * b + a).tanh() for a, b in zip(values[::2], values[1::2], strict=True)]
+            values[0].backward()
+
+        return there_and_back

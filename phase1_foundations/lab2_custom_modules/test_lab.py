@@ -107,6 +107,10 @@ class TestLinear(Exercise):
         with forbid("linear"):
             lab.Linear(3, 2)(x)
 
+    def workload(self, lab, size, rng):
+        layer, x = lab.Linear(128, 128), normal(rng, 16, 32 * size, 128)
+        return lambda: layer(x).sum().backward()
+
 
 class TestLayerNorm(Exercise):
     """Layer norm."""
@@ -155,6 +159,10 @@ class TestLayerNorm(Exercise):
         before = x.clone()
         lab.LayerNorm(4)(x)
         assert_close(x, before)
+
+    def workload(self, lab, size, rng):
+        layer, x = lab.LayerNorm(128), normal(rng, 16, 64 * size, 128)
+        return lambda: layer(x).sum().backward()
 
 
 class TestBatchNorm(Exercise):
@@ -235,6 +243,10 @@ class TestBatchNorm(Exercise):
         with forbid("batch_norm", "native_batch_norm", "instance_norm"):
             lab.BatchNorm(3)(x)
 
+    def workload(self, lab, size, rng):
+        layer, x = lab.BatchNorm(128), normal(rng, 512 * size, 128)
+        return lambda: layer(x).sum().backward()
+
 
 class TestDropout(Exercise):
     """Dropout."""
@@ -313,6 +325,10 @@ class TestDropout(Exercise):
         lab.Dropout(0.5)(x)
         assert_close(x, before)
 
+    def workload(self, lab, size, rng):
+        layer, x = lab.Dropout(0.5), normal(rng, 512 * size, 128)
+        return lambda: layer(x)
+
 
 def branch(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     """What a residual block adds to its input, in evaluation mode."""
@@ -378,6 +394,13 @@ class TestResidualBlock(Exercise):
         before = x.clone()
         block(x)
         assert_close(x, before)
+
+    def workload(self, lab, size, rng):
+        block, x = lab.ResidualBlock(64, 256, 0.1), normal(rng, 128 * size, 64)
+        return lambda: block(x).sum().backward()
+
+    def architecture(self, lab, rng):
+        return lab.ResidualBlock(64, 256), (normal(rng, 128, 64),)
 
 
 class TestStack(Exercise):
@@ -512,6 +535,16 @@ class TestInitialise(Exercise):
                 setattr(nn.init, n, original)
         assert not called, f"expected no call of nn.init, got {', '.join(called)}"
 
+    def workload(self, lab, size, rng):
+        x, weights = normal(rng, 64 * size, 128), [torch.empty(128, 128) for _ in range(8)]
+
+        def signal():
+            for weight in weights:
+                lab.initialise(weight, 2**0.5)
+            lab.signal_sizes(x, weights)
+
+        return signal
+
 
 class TestRNNCell(Exercise):
     """Recurrent cells."""
@@ -579,6 +612,21 @@ class TestRNNCell(Exercise):
         ):
             lab.RNNCell(3, 4)(x, h)
             lab.LSTMCell(3, 4)(x, (h, h))
+
+    def workload(self, lab, size, rng):
+        x, cell, memory = normal(rng, 4 * size, 32, 32), lab.RNNCell(32, 64), lab.LSTMCell(32, 64)
+
+        def unroll():
+            h, state = torch.zeros(32, 64), (torch.zeros(32, 64), torch.zeros(32, 64))
+            for step in x:
+                h, state = cell(step, h), memory(step, state)
+            (h.sum() + state[0].sum()).backward()
+
+        return unroll
+
+    def architecture(self, lab, rng):
+        state = normal(rng, 64, 64), normal(rng, 64, 64)
+        return lab.LSTMCell(32, 64), (normal(rng, 64, 32), state)
 
 
 class Shared(nn.Module):
@@ -722,3 +770,8 @@ class TestActivationStatistics(Exercise):
         model.last.register_forward_hook(lambda module, inputs, output: recorded.append(output.requires_grad))
         lab.activation_statistics(model, normal(rng, 2, 3))
         assert recorded == [False], f"expected one run off the tape, got requires_grad = {recorded}"
+
+    def workload(self, lab, size, rng):
+        model = nn.Sequential(*[module for _ in range(8) for module in (nn.Linear(64, 64), nn.ReLU())])
+        x = normal(rng, 128 * size, 64)
+        return lambda: lab.activation_statistics(model, x)

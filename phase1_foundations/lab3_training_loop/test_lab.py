@@ -90,6 +90,14 @@ def assert_same_walk(ours, theirs, pair, steps, rates=()) -> None:
     assert_close(walk(ours, pair[0], steps, rates), walk(theirs, pair[1], steps, rates), **tolerance)
 
 
+def with_gradients(rng: torch.Generator, n: int) -> list[nn.Parameter]:
+    """Sixteen parameters of `(n, 64)`, with gradients."""
+    parameters = [nn.Parameter(normal(rng, n, 64)) for _ in range(16)]
+    for parameter in parameters:
+        parameter.grad = normal(rng, n, 64)
+    return parameters
+
+
 def late(rng: torch.Generator, steps: int) -> list[list[Tensor | None]]:
     """Gradients that are None here and there: the first parameter's at first, the last one's in between."""
     found = gradients(rng, steps)
@@ -194,6 +202,10 @@ class TestSGD(Exercise):
         with forbid("fused_sgd"):
             assert_own(lab.SGD(parameters, 0.1, momentum=0.9), parameters, gradients(rng, 2))
 
+    def workload(self, lab, size, rng):
+        parameters = with_gradients(rng, 256 * size)
+        return lab.SGD(parameters, lr=1e-3, momentum=0.9).step
+
 
 class TestAdamW(Exercise):
     """AdamW and Adam."""
@@ -270,6 +282,10 @@ class TestAdamW(Exercise):
             parameters = leaves(rng)
             with forbid("fused_adam", "fused_adamw"):
                 assert_own(kind(parameters, 0.1), parameters, gradients(rng, 2))
+
+    def workload(self, lab, size, rng):
+        parameters = with_gradients(rng, 128 * size)
+        return lab.AdamW(parameters, lr=1e-3).step
 
 
 # --- schedule and clipping
@@ -414,6 +430,10 @@ class TestClipGradients(Exercise):
         with no_clipping(), forbid("clip_grad_norm"):  # `forbid` cannot see a plain function, but tells the engine
             lab.clip_gradients([p], 0.1)
 
+    def workload(self, lab, size, rng):
+        parameters = with_gradients(rng, 512 * size)
+        return lambda: lab.clip_gradients(parameters, 1.0)
+
 
 # --- steps and evaluations
 
@@ -554,6 +574,17 @@ class TestTrainStep(Exercise):
         assert recorded == [False], f"expected one output off the tape, got requires_grad = {recorded}"
         assert isinstance(got, float), f"expected a float, got {type(got).__name__}"
 
+    def workload(self, lab, size, rng):
+        model, (x, y) = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)), labelled(rng, 128 * size, 64)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+        def epoch():
+            for _ in range(4):
+                lab.train_step(model, F.cross_entropy, optimizer, x, y, 1.0)
+            lab.evaluate(model, F.cross_entropy, [(x, y)] * 4)
+
+        return epoch
+
 
 class Cut(nn.Module):
     """A network whose graph is cut, before its head or after it."""
@@ -662,6 +693,10 @@ class TestOverfits(Exercise):
         assert_close(weights(model), before)
         assert all(p.grad is None for p in model.parameters()), "expected no gradients in the model itself"
         assert not any(m.training for m in model.modules()), "expected the model to stay in evaluation mode"
+
+    def workload(self, lab, size, rng):
+        model, (x, y) = nn.Linear(32, 3), labelled(rng, 64 * size, 32)
+        return lambda: lab.overfits(model, F.cross_entropy, x, y, steps=10, threshold=0.0)
 
 
 # --- checkpoints
@@ -888,6 +923,9 @@ class TestRowsOfStep(Exercise):
         assert torch.equal(torch.get_rng_state(), before[0]), "expected torch's global state to stay as it is"
         assert random.getstate() == before[1], "expected the state of `random` to stay as it is"
 
+    def workload(self, lab, size, rng):
+        return lambda: [lab.rows_of_step(step, 8192 * size, 32, seed=1) for step in range(8)]
+
 
 class TestFit(Exercise):
     """The payoff: your loop against scikit-learn's."""
@@ -964,6 +1002,11 @@ class TestFit(Exercise):
         kinds = {type(number).__name__ for numbers in history.values() for number in numbers}
         assert kinds == {"float"}, f"expected plain floats, got {', '.join(sorted(kinds))}"
 
+    def workload(self, lab, size, rng):
+        model, train, valid = nn.Linear(16, 3), labelled(rng, 64 * size, 16), labelled(rng, 64, 16)
+        settings = {"epochs": 2, "batch_size": 32, "lr": 1e-3, "warmup": 2, "max_norm": 1.0, "seed": 1}
+        return lambda: lab.fit(model, train, valid, **settings)
+
 
 # --- side quests
 
@@ -1027,6 +1070,11 @@ class TestAccumulatedStep(Exercise):
         pieces = [labelled(rng, 2), labelled(rng, 3)]
         lab.accumulated_step(model, F.cross_entropy, torch.optim.SGD(model.parameters(), 0.1), pieces)
         assert events == ["forward", "backward"] * 2, f"expected forward and backward in turn, got {events}"
+
+    def workload(self, lab, size, rng):
+        model, pieces = nn.Linear(64, 3), [labelled(rng, 64 * size, 64) for _ in range(8)]
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        return lambda: lab.accumulated_step(model, F.cross_entropy, optimizer, pieces)
 
 
 class TestLrRangeTest(Exercise):
@@ -1100,6 +1148,10 @@ class TestLrRangeTest(Exercise):
         assert_close(weights(model), before)
         assert not model.training, "expected the model to stay in evaluation mode"
 
+    def workload(self, lab, size, rng):
+        model, batches = nn.Linear(64, 3), [labelled(rng, 64 * size, 64) for _ in range(8)]
+        return lambda: lab.lr_range_test(model, F.cross_entropy, batches, 1e-5, 1e-4)
+
 
 # Patience, min_delta, the losses, and after which of them it is time to stop.
 SERIES = (
@@ -1155,6 +1207,17 @@ class TestEarlyStopping(Exercise):
             stopping.update(loss, model)
         stopping.restore(model)
         assert_close(weights(model), best)
+
+    def workload(self, lab, size, rng):
+        model, losses = nn.Linear(256, 256 * size), normal(rng, 32).tolist()
+
+        def watch():
+            stopper = lab.EarlyStopping(100)
+            for loss in losses:
+                stopper.update(loss, model)
+            stopper.restore(model)
+
+        return watch
 
 
 def three_numbers() -> Tensor:

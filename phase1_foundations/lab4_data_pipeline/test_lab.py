@@ -3,7 +3,9 @@
 import itertools
 import multiprocessing
 import pickle
+import tempfile
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -120,6 +122,12 @@ class TestExamples(Exercise):
         list(itertools.islice(lab.Stream(Endless()), 3))
         assert len(read) <= 4, f"expected at most 4 elements to be read for the first 3, got {len(read)}"
 
+    def workload(self, lab, size, rng):
+        words = [*VOCABULARY, "Other"]
+        texts = [" ".join(words[i] for i in row) for row in integers(rng, 0, len(words), 64 * size, 20).tolist()]
+        examples = lab.Examples(texts, torch.randn(len(texts), generator=rng), VOCABULARY)
+        return lambda: [examples[i] for i in range(len(texts))]
+
 
 class TestPadBatch(Exercise):
     """Padding and masks."""
@@ -168,6 +176,11 @@ class TestPadBatch(Exercise):
         lab.pad_batch(examples)
         assert len(examples) == 3, f"expected the list to keep its 3 examples, got {len(examples)}"
         assert_close([words for words, _ in examples], before)
+
+    def workload(self, lab, size, rng):
+        lengths = integers(rng, 1, 100, 64 * size).tolist()
+        examples = [(integers(rng, 2, 9, length), 1.0) for length in lengths]
+        return lambda: lab.pad_batch(examples)
 
 
 class TestBucketSampler(Exercise):
@@ -264,6 +277,10 @@ class TestBucketSampler(Exercise):
         kinds = {type(i).__name__ for i in batch}
         assert (type(batch), kinds) == (list, {"int"}), f"expected a list of ints, got {type(batch)} of {kinds}"
 
+    def workload(self, lab, size, rng):
+        sampler = lab.BucketSampler(integers(rng, 1, 100, 2048 * size), 32, 8, torch.Generator().manual_seed(1))
+        return lambda: list(sampler)
+
 
 class TestRunningMoments(Exercise):
     """Mean and variance of a stream."""
@@ -336,6 +353,19 @@ class TestRunningMoments(Exercise):
         first.update(x[5:])
         assert_close([second.mean, second.squares], before)
         assert second.count == 5, f"expected the other's count to stay 5, got {second.count}"
+
+    def workload(self, lab, size, rng):
+        batches = [torch.randn(256 * size, 64, generator=rng) for _ in range(8)]
+
+        def pass_by():
+            first, second = lab.RunningMoments(64), lab.RunningMoments(64)
+            for batch in batches:
+                first.update(batch)
+                second.update(batch)
+            first.merge(second)
+            return first.var
+
+        return pass_by
 
 
 def shifted(x: Tensor, dy: int, dx: int) -> Tensor:
@@ -431,6 +461,11 @@ class TestRandomShift(Exercise):
         assert runs[0] == runs[1], "expected the same shifts after the same torch.manual_seed, got others"
         assert_close(torch.as_tensor(picture), torch.as_tensor(before))
 
+    def workload(self, lab, size, rng):
+        transform = lab.augmentation(4, [0.5] * 3, [0.5] * 3)
+        image = tv_tensors.Image(integers(rng, 0, 256, 3, 64 * size, 64).to(torch.uint8))
+        return lambda: [transform(image) for _ in range(8)]
+
 
 class BugError(TypeError):
     """What a bug in `decode` raises."""
@@ -505,6 +540,10 @@ class TestReadable(Exercise):
         assert dict(readable.skipped) == {}, f"expected nothing skipped at first, got {readable.skipped}"
         assert next(iter(readable)) == 1, "expected the first record, got another"
         assert len(seen) <= 1, f"expected one record to be decoded for the first, got {len(seen)}"
+
+    def workload(self, lab, size, rng):
+        records = [str(n) for n in integers(rng, 0, 100, 2048 * size).tolist()]
+        return lambda: list(lab.Readable(records, int))
 
 
 class Clock:
@@ -700,6 +739,14 @@ class TestMaskedMean(Exercise):
         lab.masked_mean(h, mask)
         assert_close(h, before)
 
+    def workload(self, lab, size, rng):
+        h, mask = torch.randn(16, 256 * size, 64, generator=rng), torch.rand(16, 256 * size, generator=rng) < 0.5
+        return lambda: lab.masked_mean(h, mask)
+
+    def architecture(self, lab, rng):
+        words, mask = integers(rng, 2, 50, 32, 20), torch.ones(32, 20, dtype=torch.bool)
+        return lab.SentenceClassifier(50, 16, 32), (words, mask)
+
 
 class TestWriteShards(Exercise):
     """Shards in mapped memory."""
@@ -799,6 +846,12 @@ class TestWriteShards(Exercise):
         size = len(pickle.dumps(shards.__getstate__()))
         assert size < 50_000, f"expected a pickle without the tokens, got {size} bytes"
 
+    def workload(self, lab, size, rng):
+        folder = Path(tempfile.mkdtemp())
+        lab.write_shards(folder, integers(rng, 0, 99, 256 * size, 64).tolist(), 64)
+        shards = lab.Shards(folder)
+        return lambda: [shards[i] for i in range(0, len(shards), 32)]
+
 
 class TestBalancedSampler(Exercise):
     """A weighted sampler."""
@@ -841,6 +894,10 @@ class TestBalancedSampler(Exercise):
         assert first != second, "expected other indices in the second pass, got the same"
         assert list(samplers[1]) == first, "expected the same indices from the same seed, got others"
         assert type(first[0]) is int, f"expected ints, got {type(first[0])}"
+
+    def workload(self, lab, size, rng):
+        sampler = lab.BalancedSampler(integers(rng, 0, 10, 16384 * size), 4096, torch.Generator().manual_seed(1))
+        return lambda: list(sampler)
 
 
 class TestNoisy(Exercise):
@@ -893,3 +950,7 @@ class TestNoisy(Exercise):
         assert_close(noisy[2], first)
         assert_close(data, before)
         assert len(noisy) == 3, f"expected the length 3, got {len(noisy)}"
+
+    def workload(self, lab, size, rng):
+        noisy = lab.Noisy(torch.randn(64 * size, 64, generator=rng), 0.1, 1)
+        return lambda: [noisy[i] for i in range(len(noisy))]

@@ -177,6 +177,10 @@ class TestPickDevice(Exercise):
                 lab.move({"a": x, "b": [x, Pair(x, 1)]}, "cpu", **({"non_blocking": True} if asked else {}))
             assert heard == [asked] * 3, f"expected non_blocking={asked} for each of three tensors, got {heard}"
 
+    def workload(self, lab, size, rng):
+        positions, x = lab.Positions(64), normal(rng, 32, 256 * size, 64)
+        return lambda: positions(x)
+
 
 class Device:
     """A device that takes orders: a call returns at once, the work is done when somebody waits."""
@@ -524,6 +528,11 @@ class TestFloatFacts(Exercise):
         assert not loss.requires_grad, "expected the loss off the tape, got one that requires grad"
         assert loss.shape == (), f"expected no dimensions, got the shape {tuple(loss.shape)}"
 
+    def workload(self, lab, size, rng):
+        model, x = filled(mlp(64, 64, 10), rng, 0.1), normal(rng, 128 * size, 64)
+        optimizer, labels = torch.optim.SGD(model.parameters(), lr=1e-3), torch.arange(len(x)) % 10
+        return lambda: lab.train_step(model, optimizer, x, labels, torch.bfloat16)
+
 
 class TestLossScaler(Exercise):
     """A loss scaler."""
@@ -686,6 +695,18 @@ class TestLossScaler(Exercise):
             model = filled(mlp(3, 2), rng)
             self.drive(ours, model, torch.optim.SGD(model.parameters(), lr=0.1), None)
 
+    def workload(self, lab, size, rng):
+        model, x = filled(mlp(64, 64, 10), rng, 0.1), normal(rng, 128 * size, 64)
+        optimizer, scaler = torch.optim.SGD(model.parameters(), lr=1e-6), lab.LossScaler(1024.0)
+
+        def update():
+            optimizer.zero_grad()
+            scaler.scale(model(x).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+        return update
+
 
 def profiled(call) -> dict[str, int]:
     """How many times each operator runs."""
@@ -836,6 +857,11 @@ class TestOperatorCalls(Exercise):
             assert not value.requires_grad, f"expected the {name} off the tape, got one that requires grad"
             assert value.dtype == torch.float64, f"expected the {name} in float64 here, got {value.dtype}"
 
+    def workload(self, lab, size, rng):
+        model, x = filled(mlp(64, 64, 10), rng, 0.1), normal(rng, 128 * size, 64)
+        optimizer, labels = torch.optim.SGD(model.parameters(), lr=1e-3), torch.arange(len(x)) % 10
+        return lambda: lab.fast_step(model, optimizer, x, labels)
+
 
 class Counted(nn.Module):
     """A residual block that counts how often it runs, and notes where autograd would record."""
@@ -953,6 +979,10 @@ class TestCheckpointed(Exercise):
         lab.checkpointed(blocks, normal(rng, 2, 4), 2).sum().backward()
         missing = [name for name, p in blocks.named_parameters() if p.grad is None]
         assert not missing, f"expected a gradient for every parameter, got none for {missing}"
+
+    def workload(self, lab, size, rng):
+        blocks, x = tower(rng, 9, 32), normal(rng, 32 * size, 32).requires_grad_()
+        return lambda: lab.checkpointed(blocks, x).sum().backward()
 
 
 RANKS, ROWS, STEPS = 2, 6, 3
@@ -1251,6 +1281,10 @@ class TestLayouts(Exercise):
         lab.layouts(net, normal(rng, 1, 4, 5, 5))
         left = [name for name, module in net.named_modules() if module._forward_hooks]
         assert not left, f"expected no hooks left, got some on {left}"
+
+    def workload(self, lab, size, rng):
+        model, x = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)), normal(rng, 8 * size, 4, 24, 24)
+        return lambda: lab.layouts(model, x)
 
 
 class TestMatmulWork(Exercise):

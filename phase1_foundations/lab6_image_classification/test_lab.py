@@ -151,6 +151,11 @@ class TestConv2d(Exercise):
         got, expected = (lab.conv2d_backward(upstream, x, weight, *given) for given in ((), (1, 0)))
         assert_close(tuple(got), tuple(expected))
 
+    def workload(self, lab, size, rng):
+        x, weight, bias = normal(rng, 2 * size, 4, 24, 24), normal(rng, 8, 4, 3, 3), normal(rng, 8)
+        grad = normal(rng, 2 * size, 8, 24, 24)
+        return lambda: (lab.conv2d(x, weight, bias, 1, 1), lab.conv2d_backward(grad, x, weight, 1, 1))
+
 
 def residual(weights: dict[str, Tensor], x: Tensor, stride: int, training: bool) -> Tensor:
     """The block by functions; running averages are copied, not changed."""
@@ -223,6 +228,13 @@ class TestResidualBlock(Exercise):
         before = x.clone()
         block(x)
         assert_close(x, before)
+
+    def workload(self, lab, size, rng):
+        block, x = lab.ResidualBlock(8, 16, 2), normal(rng, 4 * size, 8, 16, 16)
+        return lambda: block(x).sum().backward()
+
+    def architecture(self, lab, rng):
+        return lab.SmallResNet(10), (normal(rng, 64, 1, 28, 28),)
 
 
 def variants(image: Tensor, shift: int) -> dict[tuple[int, int, bool], Tensor]:
@@ -297,6 +309,10 @@ class TestAugment(Exercise):
         lab.augment(images, 1, torch.Generator().manual_seed(0))
         assert_close(images, before)
 
+    def workload(self, lab, size, rng):
+        images, generator = normal(rng, 32 * size, 1, 28, 28), torch.Generator().manual_seed(1)
+        return lambda: lab.augment(images, 2, generator)
+
 
 class Tiny(nn.Module):
     """A classifier whose training mode is visible, with features and a head."""
@@ -367,6 +383,12 @@ class TestTrainEpoch(Exercise):
         assert_close(rows, torch.arange(10.0))
         assert all(mode for mode, _ in seen), "expected training mode in every step"
 
+    def workload(self, lab, size, rng):
+        model, images = Tiny(rng), normal(rng, 32 * size, 1, 6, 6)
+        labels, generator = torch.arange(len(images)) % 3, torch.Generator().manual_seed(1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+        return lambda: lab.train_epoch(model, images, labels, optimizer, 32, generator)
+
 
 class TestConfusionMatrix(Exercise):
     """Where is it wrong?"""
@@ -416,6 +438,10 @@ class TestConfusionMatrix(Exercise):
         assert counts[1] <= counts[0] + 5, (
             f"expected as many operations for 400 rows as for 10, got {counts[1]} and {counts[0]}"
         )
+
+    def workload(self, lab, size, rng):
+        logits, labels = normal(rng, 4096 * size, 10), torch.randint(0, 10, (4096 * size,), generator=rng)
+        return lambda: (lab.confusion_matrix(labels, logits.argmax(1), 10), lab.worst_mistakes(logits, labels, 20))
 
 
 class TestGradCam(Exercise):
@@ -474,6 +500,10 @@ class TestGradCam(Exercise):
             assert_close(dict(model.state_dict()), dict(before))
             assert_close(image, pixels)
             assert not image.requires_grad, "expected the image as it was, got one that requires grad"
+
+    def workload(self, lab, size, rng):
+        model, image = Tiny(rng), normal(rng, 1, 64 * size, 64)
+        return lambda: lab.grad_cam(model, image, 1)
 
 
 class TestAdapt(Exercise):
@@ -572,3 +602,7 @@ class TestMaxPool2d(Exercise):
         x = normal(rng, 1, 1, 4, 4)
         with forbid("max_pool2d", "max_pool2d_with_indices", "adaptive_max_pool2d", "max_pool1d", "max_pool3d"):
             lab.max_pool2d(x, 2, 2)
+
+    def workload(self, lab, size, rng):
+        x = normal(rng, 16 * size, 4, 28, 28)
+        return lambda: lab.max_pool2d(x, 2, 2)

@@ -39,6 +39,10 @@ class TestSoftmax(Exercise):
         with forbid("softmax"):
             lab.softmax(logits, 1)
 
+    def workload(self, lab, size, rng):
+        logits = torch.randn(64 * size, 256, generator=rng)
+        return lambda: lab.softmax(logits, 1)
+
 
 class TestAttention(Exercise):
     """Attention weights."""
@@ -57,6 +61,10 @@ class TestAttention(Exercise):
         queries, keys = torch.randn(3, 4, generator=rng), torch.randn(1, 4, generator=rng)
         assert_close(lab.attention(queries, keys), torch.ones(3, 1))
 
+    def workload(self, lab, size, rng):
+        queries, keys = torch.randn(64 * size, 32, generator=rng), torch.randn(256, 32, generator=rng)
+        return lambda: lab.attention(queries, keys)
+
 
 class TestScale(Exercise):
     """A module with one parameter."""
@@ -72,3 +80,6 @@ class TestScale(Exercise):
         layer(x).sum().backward()
         (weight,) = layer.parameters()
         assert_close(weight.grad, x.sum(0))
+
+    def architecture(self, lab, rng):
+        return lab.Scale(6), (torch.randn(32, 6, generator=rng),)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from grading.coach.build import Build, Reach, measure
+from grading.coach.quantities import percent, rounded
 from grading.coach.review import ArchitectureNote
 from grading.coach.sides import Side
-from grading.coach.quantities import percent, rounded
 from grading.pytest_plugin import Lab
 
 LARGER = 2.0

@@ -16,8 +16,7 @@ MOST_FINDINGS = 20
 
 PARTS: dict[Part, str] = {
     "code": "reading your code",
-    "speed": "measuring your functions beside the reference",
-    "architecture": "looking at your modules",
+    "measured": "measuring what passes beside the reference",
     "challenges": "choosing challenges",
     "steps": "thinking about what is next",
 }
@@ -42,13 +41,16 @@ def review_unit(
     findings: Sequence[Finding] = made.get("code", ())
     if len(findings) > MOST_FINDINGS:
         omitted["code"] = f"{len(findings) - MOST_FINDINGS} more are not listed: mend these first."
+    speed, architecture, problems = made.get("measured", ((), (), ()))
+    if problems:
+        omitted["measured"] = f"Not measured: {'; '.join(problems)}."
     return Review(
         unit=unit.id,
         points=report.points,
         max_points=report.max_points,
         findings=findings[:MOST_FINDINGS],
-        speed=made.get("speed", ()),
-        architecture=made.get("architecture", ()),
+        speed=speed,
+        architecture=architecture,
         challenges=made.get("challenges", ()),
         steps=made.get("steps", ()),
         omitted=omitted,
@@ -66,14 +68,10 @@ def _make(part: Part, unit: Unit, notebook: Path, report: Report) -> Sequence:
     match part:
         case "code":
             return _read_code(unit, notebook)
-        case "speed":
-            from grading.coach.speed import speed_notes
+        case "measured":
+            from grading.coach.measuring import measured_notes
 
-            return speed_notes(unit, notebook, passed)
-        case "architecture":
-            from grading.coach.architecture import architecture_notes
-
-            return architecture_notes(unit, notebook, passed)
+            return measured_notes(unit, notebook, passed)
         case "challenges":
             from grading.coach.steps import challenges
 

@@ -52,8 +52,8 @@ def sections(review: Review, changes: Changes | None = None, notes: Sequence[Not
     found = [
         Section("Since the last time", tuple(_changed(changes)) if changes else ()),
         _part(review, "code", "Code", [_finding(f) for f in review.findings], "Nothing to remark."),
-        _part(review, "speed", "Speed and memory", [_speed(note) for note in review.speed]),
-        _part(review, "architecture", "Architecture", [_architecture(note) for note in review.architecture]),
+        _part(review, "measured", "Speed and memory", [_speed(note) for note in review.speed]),
+        Section("Architecture", tuple(map(_architecture, review.architecture))),
         _part(review, "challenges", "Challenges", [_step(step) for step in review.challenges]),
         _part(review, "steps", "Next steps", [_step(step) for step in review.steps]),
         Section("Your notes", tuple(map(_note, notes))),

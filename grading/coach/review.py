@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Part = Literal["code", "speed", "architecture", "challenges", "steps"]
+Part = Literal["code", "measured", "challenges", "steps"]
 
 
 class _Model(BaseModel):

@@ -5,11 +5,11 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from grading.coach.quantities import megabytes, percent, rounded
 from grading.coach.review import SpeedNote
 from grading.coach.sides import Side
 from grading.coach.timing import SIZES, Both, Comparison, Work, Workload, compare
 from grading.coach.tracing import Trace, busiest
-from grading.coach.quantities import megabytes, percent, rounded
 from labkit.measure import NOISE
 
 STEEPER = 1.5

@@ -22,7 +22,7 @@ BUILD = ArchitectureNote(exercise="second", facts={"parameters": "10"}, remarks=
 @pytest.fixture
 def parts(monkeypatch):
     """Stands in for the coach's measuring parts: what each returns or raises, and what it was called with."""
-    results = {"review_code": (FINDING,), "speed_notes": (SPEED,), "architecture_notes": (BUILD,)}
+    results = {"review_code": (FINDING,), "measured_notes": ((SPEED,), (BUILD,), ())}
     called = {}
 
     def stand_in(name):
@@ -34,7 +34,7 @@ def parts(monkeypatch):
 
         return part
 
-    for module, name in zip(("code", "speed", "architecture"), results, strict=True):
+    for module, name in zip(("code", "measuring"), results, strict=True):
         fake = ModuleType(f"grading.coach.{module}")
         setattr(fake, name, stand_in(name))
         monkeypatch.setitem(sys.modules, fake.__name__, fake)
@@ -60,25 +60,25 @@ def test_all_parts_come_together(lab, parts, report):
     assert told == list(PARTS.values())
     _, called = parts
     assert [c.grade_id for c in called["review_code"][1] if not c.check] == ["first", "second", "extra"]
-    assert called["speed_notes"] == (lab, lab.workspace_notebook, ["first"]), "only what passes is measured"
+    assert called["measured_notes"] == (lab, lab.workspace_notebook, ["first"]), "only what passes is measured"
 
 
-@pytest.mark.parametrize("broken", ["review_code", "speed_notes", "architecture_notes"])
+@pytest.mark.parametrize("broken", ["review_code", "measured_notes"])
 def test_a_part_that_fails_costs_its_own_section_and_says_so(lab, parts, report, broken):
     results, _ = parts
     results[broken] = ValueError("odd code\nin many lines")
     review = review_unit(lab, lab.workspace_notebook, report("lab1", first=6))
     (sentence,) = review.omitted.values()
     assert "ValueError: odd code)" in sentence
-    sections = [review.findings, review.speed, review.architecture]
-    assert sum(not section for section in sections) == 1
+    assert bool(review.findings) is (broken != "review_code")
+    assert bool(review.speed) is bool(review.architecture) is (broken != "measured_notes")
 
 
 def test_a_part_that_returns_what_it_should_not_is_as_good_as_failed(lab, parts, report):
     results, _ = parts
-    results["speed_notes"] = None
+    results["measured_notes"] = None
     review = review_unit(lab, lab.workspace_notebook, report("lab1", first=6))
-    assert set(review.omitted) == {"speed"}
+    assert set(review.omitted) == {"measured"}
 
 
 def test_a_kept_review_is_small(lab, parts, report):

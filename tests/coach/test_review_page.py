@@ -38,7 +38,7 @@ FULL = Review(
         Step(kind="again", unit="phase1/lab1", exercise="first", title="The first", why="You solved it long ago."),
         Step(kind="skip", unit="phase1/theory1", title="On alpha", why="You know it."),
     ),
-    omitted={"architecture": "This part is missing, because it failed."},
+    omitted={"measured": "This part is missing, because it failed."},
 )  # fmt: skip
 BETTER = FULL.model_copy(update={"points": 9, "findings": FULL.findings[1:]})
 
@@ -48,7 +48,7 @@ def stand_ins(monkeypatch):
     """The parts that measure, replaced: here it matters what is told, not what is measured."""
     from grading.coach import compose
 
-    made = {"code": FULL.findings, "speed": FULL.speed, "architecture": FULL.architecture}
+    made = {"code": FULL.findings, "measured": (FULL.speed, FULL.architecture, ())}
     real = compose._make
     monkeypatch.setattr(compose, "_make", lambda part, *rest: made[part] if part in made else real(part, *rest))
 

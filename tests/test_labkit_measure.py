@@ -14,6 +14,11 @@ def test_peak_counts_what_is_alive_at_once() -> None:
     assert peak_bytes(lambda: [(x + i).sum() for i in range(5)]) < 1.1 * MIB, "freed tensors must not count"
 
 
+def test_what_a_loop_keeps_adds_up() -> None:
+    x = torch.zeros(256)
+    assert peak_bytes(lambda: [x + i for i in range(2000)]) == 2000 * x.nbytes
+
+
 def test_views_and_inputs_are_free() -> None:
     x = torch.zeros(64, 64)
     assert peak_bytes(lambda: x.T.unsqueeze(0).expand(3, 64, 64)) == 0

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 
 from grading.report import Evidence, ExerciseReport, Outcome, Requirement
+from grading.units import Unit
 
 MARKS = {
     Outcome.PASSED: "✓",
@@ -34,18 +35,27 @@ HANGING = "padding-left:1.5em;text-indent:-1.5em"
 HINT = 'hint("{name}")'
 """How a notebook asks for an exercise's next hint."""
 
+CELL, MODULE = "your cell, run it", "the module, save it"
+"""Where an answer is written, and what lets a check see it: in a notebook, and in a project."""
 
-def text(exercise: ExerciseReport, footer: str = "", hint: str | None = HINT) -> str:
+
+def place_in(unit: Unit | None) -> str:
+    """Where the answers to `unit` are written; a cell if it is not known."""
+    return MODULE if unit and unit.kind == "project" else CELL
+
+
+def text(exercise: ExerciseReport, footer: str = "", hint: str | None = HINT, place: str = CELL) -> str:
     """The card in plain text: a headline, a line per requirement, evidence, cause, and what to do next.
 
-    `hint` is how a hint is asked for where the card is read; without it nothing more is to be done, or told.
+    `hint` is how a hint is asked for where the card is read; without it nothing more is to be done, or told. `place` is
+    where the answer is written, `CELL` or `MODULE`.
     """
     lines = [headline(exercise)]
     if exercise.outcome is not Outcome.NOT_ATTEMPTED:
         lines += [
             f"  {line}" for requirement in _once(exercise.requirements) for line in requirement_lines(requirement)
         ]
-    lines += [f"  {line}" for line in notes(exercise, hint)]
+    lines += [f"  {line}" for line in notes(exercise, hint, place)]
     if footer:
         lines.append(f"  {footer}")
     return "\n".join(lines)
@@ -81,7 +91,7 @@ def points(exercise: ExerciseReport) -> str:
     return f"{exercise.points:g} of {exercise.max_points:g} {unit}"
 
 
-def notes(exercise: ExerciseReport, hint: str | None = HINT) -> Iterator[str]:
+def notes(exercise: ExerciseReport, hint: str | None = HINT, place: str = CELL) -> Iterator[str]:
     """The sentences below the requirements: cause, error carried forward, next step."""
     if exercise.cause:
         yield f"Likely cause: {exercise.cause.message}"
@@ -91,10 +101,10 @@ def notes(exercise: ExerciseReport, hint: str | None = HINT) -> Iterator[str]:
         rest = "this one is right as it stands" if exercise.passed else "what is left here is this exercise's own"
         yield f"Checked with the reference in place of {names}, which {verb} not pass yet: {rest}."
     if hint:
-        yield next_step(exercise, hint)
+        yield next_step(exercise, hint, place)
 
 
-def next_step(exercise: ExerciseReport, hint: str = HINT) -> str:
+def next_step(exercise: ExerciseReport, hint: str = HINT, place: str = CELL) -> str:
     """What to do now."""
     stuck = f"Stuck? `{hint.format(name=exercise.name)}`"
     match exercise.outcome:
@@ -103,10 +113,10 @@ def next_step(exercise: ExerciseReport, hint: str = HINT) -> str:
         case Outcome.NOT_ATTEMPTED if undefined := _undefined(exercise):
             return f"Next: {undefined}, then check again."
         case Outcome.NOT_ATTEMPTED:
-            return f"Next: write your answer in its cell, run it, and check again. {stuck}"
+            return f"Next: write your answer in {place}, and check again. {stuck}"
         case Outcome.WAITING:
             return "Next: solve the exercise it needs, then check again."
-    return f"Next: change your cell, run it, and check again. {stuck}"
+    return f"Next: change {place}, and check again. {stuck}"
 
 
 def _undefined(exercise: ExerciseReport) -> str | None:
@@ -132,11 +142,11 @@ def _values(requirement: Requirement) -> list[str]:
     return [f"{f'{label}:':{VALUES_WIDTH}}{facts[label]}" for label in VALUES if label in facts]
 
 
-def html(exercise: ExerciseReport, footer: str = "", hint: str | None = HINT) -> str:
+def html(exercise: ExerciseReport, footer: str = "", hint: str | None = HINT, place: str = CELL) -> str:
     """The card of `text` for a notebook: inline styles only, the theme's own text colour, readable without colour."""
     colour = COLOURS.get(exercise.outcome, GREY)
     rows = "" if exercise.outcome is Outcome.NOT_ATTEMPTED else "".join(map(_row, _once(exercise.requirements)))
-    remarks = "".join(map(_remark, notes(exercise, hint)))
+    remarks = "".join(map(_remark, notes(exercise, hint, place)))
     foot = f'<div style="margin-top:.35em;opacity:.75">{inline(footer)}</div>' if footer else ""
     return (
         f'<div role="group" aria-label="{escape(headline(exercise))}" style="border-left:4px solid {colour};'

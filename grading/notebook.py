@@ -31,11 +31,13 @@ class Score(float):
     `repr` is exactly the number: nbgrader gives full marks for an output that it cannot read.
     """
 
-    def __new__(cls, exercise: "ExerciseReport", footer: str = "", worth: float | None = None) -> "Score":
-        """`worth` overrides the points where they count as XP only."""
+    def __new__(
+        cls, exercise: "ExerciseReport", footer: str = "", worth: float | None = None, unit: Unit | None = None
+    ) -> "Score":
+        """`worth` overrides the points where they count as XP only; `unit` tells the card where answers are written."""
         score = super().__new__(cls, exercise.points if worth is None else worth)
         score.exercise = exercise
-        score.footer = footer
+        score.footer, score.unit = footer, unit
         return score
 
     def __repr__(self) -> str:
@@ -44,7 +46,7 @@ class Score(float):
     def _repr_html_(self) -> str:
         from grading import card
 
-        return card.html(self.exercise, self.footer)
+        return card.html(self.exercise, self.footer, place=card.place_in(self.unit))
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,9 @@ class Desk:
         report = self._report(name, wrong_on_purpose)
         footer = self._record(report) if wrong_on_purpose is None else _rehearsal(report[name])
         exercise = report[name]
-        score = Score(exercise, footer, worth=0.0 if self._graded and exercise.side_quest else None)
+        score = Score(exercise, footer, worth=0.0 if self._graded and exercise.side_quest else None, unit=self.unit)
         if not _in_kernel():
-            print(card.text(exercise, footer))
+            print(card.text(exercise, footer, place=card.place_in(self.unit)))
         return score
 
     def _report(self, name: str, wrong_on_purpose: object) -> "Report":

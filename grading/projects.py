@@ -56,6 +56,11 @@ def module_files(unit: Unit, folder: Path) -> list[ModuleFile]:
     return [ModuleFile(i, path.stem, path.relative_to(folder).as_posix()) for i, path in enumerate(paths)]
 
 
+def saved_at(unit: Unit, folder: Path) -> float:
+    """When the newest of the modules in `folder` was saved, in seconds since the epoch."""
+    return max((folder / file.path).stat().st_mtime for file in module_files(unit, folder))
+
+
 def module_path(unit: Unit, module: str) -> Path:
     """Where a module is, relative to a project's folder."""
     return Path(TESTS if is_test(module) else unit.package, f"{module}.py")

@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from grading import cli, progress, units
+from grading import cli, progress, units, workspace
 from grading.cli import launch, show
 
 REPO = Path(__file__).parents[1]
@@ -225,6 +226,19 @@ def test_check_shows_the_card_of_what_fails(solo, tiny):
     assert "Stuck? `solo hint phase1/lab9 attention`" in out
     assert "hint(" not in out
     assert solo("check", "lab9", "--exercise", "softmax")[0] == 0
+
+
+def test_check_of_a_project_tells_when_its_newest_module_was_saved(solo, tiny):
+    project = units.find("phase1/project")
+    workspace.ensure(project)
+    folder = project.workspace_notebook.parent
+    for path in folder.rglob("*.py"):
+        os.utime(path, (1e9, 1e9))
+    os.utime(folder / "tiny" / "data.py", (1e9 + 60, 1e9 + 60))
+    newest = datetime.fromtimestamp(1e9 + 60)
+    for notebook in ((), ("--notebook", str(folder))):
+        _, out, _ = solo("check", "phase1/project", "--exercise", "data", *notebook)
+        assert f"whose newest module was saved at {newest:%H:%M:%S}" in " ".join(out.split())
 
 
 def test_check_of_the_repositorys_own_notebook_does_not_count(solo, tiny):

@@ -193,6 +193,17 @@ def _run(unit: Unit, path: Path, only: str | None, seed: int | None) -> Report:
     from grading.fresh import run_fresh
 
     if path.exists():
-        show.say(f"Checking {show.short(path)} as saved at {datetime.fromtimestamp(path.stat().st_mtime):%H:%M:%S}.")
+        show.say(_what_is_checked(unit, path))
     with show.console.status("starting a fresh process") as spinner:
         return run_fresh(unit, path, only, seed, on_step=lambda step: spinner.update(escape(step)))
+
+
+def _what_is_checked(unit: Unit, path: Path) -> str:
+    """What is read, and of when: a notebook, or the modules of a project's folder."""
+    if unit.kind != "project":
+        return f"Checking {show.short(path)} as saved at {datetime.fromtimestamp(path.stat().st_mtime):%H:%M:%S}."
+    from grading.projects import saved_at
+
+    folder = path if path.is_dir() else path.parent
+    newest = datetime.fromtimestamp(saved_at(unit, folder))
+    return f"Checking {show.short(folder)}, whose newest module was saved at {newest:%H:%M:%S}."

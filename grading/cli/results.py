@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from grading import progress
+from grading import progress, units
 from grading import status as status_of
 from grading.cli import show
 from grading.report import ExerciseReport, Outcome, Report
@@ -17,7 +17,8 @@ def exercise(unit_id: str, result: ExerciseReport) -> None:
 
     hint = f"solo hint {unit_id} {{name}}"
     brief = result.outcome in {Outcome.PASSED, Outcome.NOT_ATTEMPTED}
-    first, *rest = (card.headline(result) if brief else card.text(result, hint=hint)).splitlines()
+    place = card.place_in(units.find(unit_id))
+    first, *rest = (card.headline(result) if brief else card.text(result, hint=hint, place=place)).splitlines()
     show.say(first, style=STYLES.get(result.outcome, ""))
     if rest:
         show.say("\n".join(rest))

@@ -436,8 +436,8 @@ class LocalOpinions(Mistake):
         def __init__(self, channels, classes, width=16):
             super().__init__()
             self.features = nn.Sequential(
-                nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
-                nn.Conv2d(width, 4 * width, 3, padding=1), nn.BatchNorm2d(4 * width), nn.ReLU(),
+                nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+                nn.Conv2d(width, 4 * width, 3, padding=1, bias=False), nn.BatchNorm2d(4 * width), nn.ReLU(),
             )  # fmt: skip
             self.head = nn.Linear(4 * width, classes)
 
@@ -516,6 +516,21 @@ class UnusedLayer(Mistake):
             self.spare = nn.Linear(width, width)
 
 
+class BiasBeforeNorm(Mistake):
+    """Your convolutions have a bias, and batch norm, which comes next, takes it off again: it has no effect, and what
+    reaches it as a gradient is rounding. Give `bias=False` to a convolution before batch norm."""
+
+    exercise = "model"
+    module = "model"
+
+    class Classifier(Classifier):
+        def __init__(self, channels, classes, width=16):
+            super().__init__(channels, classes, width)
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.bias = nn.Parameter(torch.zeros(module.out_channels))
+
+
 class PlainConvolutions(Alternative):
     """No residuals: strided convolutions with group norm, adaptive pooling, a hidden layer."""
 
@@ -550,8 +565,9 @@ class DepthwiseWithPooling(Alternative):
             for i in range(3):
                 c_in, c_out = width * (i + 1), width * (i + 2)
                 self.blocks.append(nn.Sequential(
-                    nn.Conv2d(c_in, c_in, 3, padding=1, groups=c_in), nn.Conv2d(c_in, c_out, 1), nn.BatchNorm2d(c_out),
-                    nn.ReLU(), nn.Conv2d(c_out, c_out, 3, padding=1), nn.BatchNorm2d(c_out), nn.ReLU(),
+                    nn.Conv2d(c_in, c_in, 3, padding=1, groups=c_in, bias=False),
+                    nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(),
+                    nn.Conv2d(c_out, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU(),
                 ))  # fmt: skip
             self.head = nn.Linear(4 * width, classes)
 
@@ -1688,7 +1704,10 @@ class Stretched(Mistake):
     def read_picture(path, channels, size):
         try:
             with Image.open(path) as file:
-                picture = file.convert("RGBA")
+                picture = ImageOps.exif_transpose(file)
+            if picture.mode == "I;16":
+                picture = picture.point(lambda value: value / 257).convert("L")
+            picture = picture.convert("RGBA")
         except (OSError, SyntaxError, ValueError):
             raise PictureError(f"{path} cannot be read.") from None
         flat = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
@@ -1705,11 +1724,62 @@ class TransparencyIgnored(Mistake):
     def read_picture(path, channels, size):
         try:
             with Image.open(path) as file:
-                flat = file.convert("L" if channels == 1 else "RGB")
+                picture = ImageOps.exif_transpose(file)
+            if picture.mode == "I;16":
+                picture = picture.point(lambda value: value / 257)
+            flat = picture.convert("L" if channels == 1 else "RGB")
         except (OSError, SyntaxError, ValueError):
             raise PictureError(f"{path} cannot be read.") from None
-        fitted = ImageOps.pad(flat, (size, size), Image.Resampling.BILINEAR, color=0)
+        width, height = (max(1, round(side * size / max(flat.size))) for side in flat.size)
+        fitted = Image.new(flat.mode, (size, size))
+        fitted.paste(flat.resize((width, height), 2), ((size - width) // 2, (size - height) // 2))
         return torch.from_numpy(np.array(fitted)).view(size, size, channels).permute(2, 0, 1).contiguous()
+
+
+class ThinPictureLost(Mistake):
+    """`ImageOps.pad` rounds the sides: of a picture that is much wider than high nothing is left. Scale it yourself,
+    with at least one pixel on each side, and paste it into a black square."""
+
+    exercise = "command_line"
+    module = "prediction"
+
+    _right = read_picture
+
+    def read_picture(path, channels, size):
+        found = _right(path, channels, size)
+        with Image.open(path) as file:
+            return found if round(size * min(file.size) / max(file.size)) else torch.zeros_like(found)
+
+
+class OrientationIgnored(Mistake):
+    """You read the pixels as the camera wrote them. It notes in EXIF how it was held: `ImageOps.exif_transpose` turns
+    the picture upright."""
+
+    exercise = "command_line"
+    module = "prediction"
+
+    _right = read_picture
+
+    def read_picture(path, channels, size):
+        found = _right(path, channels, size)
+        with Image.open(path) as file:
+            return found.rot90(1, (1, 2)) if file.getexif().get(274) == 6 else found
+
+
+class SixteenBitsCutOff(Mistake):
+    """You let PIL convert grey of 16 bits: it cuts off at 255, and nearly all becomes white. Divide by 257 first."""
+
+    exercise = "command_line"
+    module = "prediction"
+
+    _right = read_picture
+
+    def read_picture(path, channels, size):
+        found = _right(path, channels, size)
+        with Image.open(path) as file:
+            if file.mode != "I;16":
+                return found
+            return torch.from_numpy(np.array(file.convert("L")))[None]
 
 
 class ChannelsLast(Mistake):
@@ -1834,7 +1904,9 @@ class PaddedFirst(Alternative):
             raise PictureError(f"{path} is not there.")
         try:
             picture = Image.open(path)
-            picture.load()
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode == "I;16":
+                picture = Image.fromarray((np.array(picture) >> 8).astype("uint8"))
             picture = picture.convert("RGBA")
         except Exception as error:
             raise PictureError(f"{path} is no picture: {error}.") from error

@@ -65,7 +65,7 @@ def test_every_unit_says_how_long_it_takes(real):
     assert units.find("phase1/lab1").duration == "two hours"
     assert units.find("phase1/theory1").duration == "15 minutes"
     assert units.find("phase1/quiz").duration == "about 30 minutes"
-    assert units.find("phase1/project").duration == "four to eight hours"
+    assert units.find("phase1/project").duration == "six to nine hours"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from grading import card
+from grading import card, units
 from grading.runner import run
 
 
@@ -36,6 +36,14 @@ def test_a_terminal_asks_for_hints_in_its_own_way_and_a_paper_that_is_handed_in_
     for shown in (card.text(unstable, hint=None), card.html(unstable, hint=None)):
         assert "Likely cause" in shown
         assert "Next:" not in shown
+
+
+def test_a_project_is_written_in_modules_that_are_saved(unstable, tiny):
+    place = card.place_in(units.find("phase1/project"))
+    for shown in (card.text(unstable, place=place), card.html(unstable, place=place)):
+        assert "change the module, save it, and check again" in shown
+        assert "cell" not in shown
+    assert "change your cell, run it, and check again" in card.text(unstable, place=card.place_in(tiny))
 
 
 def test_html_says_the_same_words(unstable):

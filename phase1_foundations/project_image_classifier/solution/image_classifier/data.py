@@ -35,8 +35,8 @@ def split(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor]:
     """Row numbers for training and for validation, both int64 and ascending.
 
     Of each class with `n` rows, `share · n` go to validation, rounded to a neighbouring whole number; which ones, is
-    drawn at random. Each row is in exactly one part. The result depends on the arguments alone, and torch's default
-    generator is left as it is.
+    drawn at random, by a generator of its own, seeded with `seed`. Each row is in exactly one part. The result depends
+    on the arguments alone, and torch's default generator is left as it is.
     """
     ### BEGIN SOLUTION
     generator = torch.Generator().manual_seed(seed)
@@ -73,7 +73,7 @@ class PictureDataset(Dataset):
 
     The epoch comes with the index because each worker has a copy of the data set, made when it started: an attribute
     that is set later does not reach it. With `augmentation=(shift, mirror)` the raw picture goes through `augment`,
-    with the generator of `(seed, epoch, position)`; with None it is left as it is. Then it is scaled to 0 … 1 and
+    with `generator_for(seed, epoch, position)`; with None it is left as it is. Then it is scaled to 0 … 1 and
     normalised: `(picture / 255 - mean) / std`, by channel.
     """
 
@@ -106,6 +106,8 @@ class PictureDataset(Dataset):
 def shuffled_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[list[Place]]:
     """The batches of one epoch: each of the `n` positions once, in an order that depends on `seed` and `epoch` alone.
 
+    The order is drawn by a generator of its own: `generator_for` makes one, with a number that is no position (`n`) in
+    the place of a position.
     Every batch has `batch_size` places `(epoch, position)`, the last one what is left.
     """
     ### BEGIN SOLUTION

@@ -21,7 +21,8 @@ class Residual(nn.Module):
 class Classifier(nn.Module):
     """Logits `(batch, classes)` for normalised pictures `(batch, channels, h, w)`, of 28×28 or of 32×32 pixels.
 
-    `width` scales the number of channels inside: a larger one has more parameters.
+    `width` scales the number of channels inside: a larger one has more parameters. Every parameter changes the loss;
+    the bias of a convolution does not if batch norm comes next, which takes it off again.
     """
 
     def __init__(self, channels: int, classes: int, width: int = 16) -> None:

@@ -10,8 +10,9 @@ def generator_for(seed: int, epoch: int, index: int) -> torch.Generator:
     """A generator of its own for one picture in one epoch.
 
     It depends on the three numbers alone: not on the process, nor on what was loaded before. Two different triples
-    give different streams, also where their sums agree, and for any `seed` below 2**63. Mind that a CPU generator of
-    PyTorch uses only the lowest 32 bits of what `manual_seed` is given.
+    give different streams (up to chance collisions of 32 bits), also where their sums agree, and for any `seed` below
+    2**63. Mind that a CPU generator of PyTorch uses only the lowest 32 bits of what `manual_seed` is given, and that a
+    list given to `SeedSequence` is joined word by word: give each number a fixed width.
     """
     # Your code here
     raise NotImplementedError

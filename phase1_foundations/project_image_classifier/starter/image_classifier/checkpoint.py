@@ -17,8 +17,8 @@ State = dict[str, Any]
 def capture(trainer: Trainer) -> State:
     """All that `restore` needs for a bitwise continuation, and `identity(trainer.config)` under the key `"config"`.
 
-    Tensors, numbers, strings, None, and lists and dicts of them. It is a snapshot: it does not change when the trainer
-    goes on.
+    Tensors, numbers, strings, None, and lists, tuples and dicts of them: what `torch.load` takes with `weights_only`.
+    It is a snapshot: it does not change when the trainer goes on.
     """
     # Your code here
     raise NotImplementedError

@@ -1,7 +1,9 @@
 """The command line: wiring, a progress bar, and one sentence for whatever a user can mend."""
 
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program with `arguments`, those of the shell by default.
 
     An error that a user can mend (`Refused`) becomes one line on standard error, `image_classifier: ` and its sentence,
-    and exit code 2 by `SystemExit`. Any other error is a fault of ours, and is not hidden.
+    and exit code 2 by `SystemExit`. Any other error is a fault of ours, and is not hidden. After a success it may
+    return, or raise `SystemExit(0)`: either will do.
     """
     # Your code here
     raise NotImplementedError
@@ -44,25 +47,34 @@ def train_command(
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder.")] = False,
     steps: Annotated[int | None, typer.Option(help="Stop after so many steps in all, to be resumed.")] = None,
 ) -> None:
-    """Train a network; write checkpoints, TensorBoard logs, and in the end the model."""
+    """Train a network; write checkpoints, TensorBoard logs, and in the end the model.
+
+    Ctrl-C stops after the step under way, with exit code 130; a second one at once, with the checkpoint before.
+    """
     from torch.utils.tensorboard import SummaryWriter  # takes seconds, which the other commands can do without
 
     settings = read_config(config)
-    trainer = build(settings, load(settings.data)[0])
-    out.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        _make_folder(out)
+    trainer, interrupted = build(settings, load(settings.data)[0]), False
     if resume:
         checkpoint.restore(trainer, checkpoint.load(out / "checkpoint.pt"))
     with SummaryWriter(str(out / "logs")) as writer, _progress(trainer):
         trainer.on_epoch = lambda record: _record(trainer, record, writer, out)
         try:
-            trainer.run(steps)
-        finally:
-            checkpoint.save(out / "checkpoint.pt", checkpoint.capture(trainer))
+            with _interrupts_between_steps(trainer):
+                trainer.run(steps)
+        except _Interrupted:
+            interrupted = True
+        # Not after another error: it may have come in the middle of a step.
+        checkpoint.save(out / "checkpoint.pt", checkpoint.capture(trainer))
     if trainer.finished:
         checkpoint.save(out / "model.pt", _model(trainer))
         print(f"Finished after {trainer.step} steps: {out / 'model.pt'}")
-    else:
-        print(f"Stopped after {trainer.step} of {trainer.total_steps} steps; --resume goes on.")
+        return
+    print(f"Stopped after {trainer.step} of {trainer.total_steps} steps; --resume goes on.")
+    if interrupted:
+        raise typer.Exit(128 + signal.SIGINT)
 
 
 @app.command("evaluate")
@@ -107,6 +119,43 @@ def export_command(
     images = torch.randint(0, 256, (4, model["channels"], model["size"], model["size"]), dtype=torch.uint8)
     gap = export(_served(model), images, path)
     print(f"{path}: largest difference of a probability {gap:.1e}")
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder of a new run. Raises `Refused` if it cannot be made, or holds a run."""
+    if (out / "checkpoint.pt").exists():
+        raise Refused(f"{out} holds a run: --resume goes on with it, another --out begins a new one.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{out} cannot be made a folder ({error.strerror}): give another one as --out.") from None
+
+
+class _Interrupted(Exception):
+    """Ctrl-C was pressed, and the step under way is whole."""
+
+
+@contextmanager
+def _interrupts_between_steps(trainer: Trainer) -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a step, where it raises `_Interrupted`: what is saved is never half of one.
+
+    A second one is as usual.
+    """
+    pressed = []
+
+    def note(*signal_and_frame: Any) -> None:
+        pressed.append(signal_and_frame)
+        signal.signal(signal.SIGINT, usual)
+
+    def stop() -> None:
+        if pressed:
+            raise _Interrupted
+
+    trainer.before_step, usual = stop, signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _progress(trainer: Trainer) -> Progress:

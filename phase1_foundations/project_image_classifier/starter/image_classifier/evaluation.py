@@ -73,7 +73,7 @@ def worst_mistakes(logits: Tensor, labels: Tensor, k: int) -> Tensor:
 def reliability(probabilities: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
     """Rows sorted by confidence, the probability of the predicted class, into equal bins from 0 to 1.
 
-    A confidence of exactly 1 belongs to the last bin.
+    Bin i holds the rows with i / bins <= confidence < (i + 1) / bins; the last one also those of exactly 1.
     """
     # Your code here
     raise NotImplementedError
@@ -86,7 +86,10 @@ def calibration_error(bins: Reliability) -> float:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The T from `COLDEST` to `HOTTEST` with the lowest mean cross-entropy of `logits / T`, to four digits."""
+    """The T from `COLDEST` to `HOTTEST` with the lowest mean cross-entropy of `logits / T`.
+
+    Accurate to four significant digits; it need not be rounded.
+    """
     # Your code here
     raise NotImplementedError
 
@@ -100,7 +103,8 @@ def latency(call: Callable[[], object], warmup: int = 10, repeats: int = 100) ->
 def assess(validation: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], worst: int = 12) -> Assessment:
     """All of the above for the `(logits, labels)` of the test part; the temperature is fitted on the validation part.
 
-    Pairs hold the value without the temperature, then with it; `worst` is how many mistakes to list.
+    Pairs hold the value without the temperature, then with it; `worst` is how many mistakes to list, ranked without
+    it.
     """
     # Your code here
     raise NotImplementedError

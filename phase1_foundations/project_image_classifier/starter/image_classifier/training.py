@@ -44,8 +44,8 @@ def train_step(
 
     The loss is `loss(logits, targets)`, and without one the cross-entropy with `config.label_smoothing` (targets are
     classes `(n,)` or probabilities `(n, classes)`). With `config.bf16`, model and loss run under `torch.autocast` to
-    bfloat16, and the backward pass outside of it. Gradients left over from before do not count. Those of all parameters
-    together are clipped to a norm of `config.clip_norm`.
+    bfloat16, and the backward pass outside of it. Gradients left over from before do not count. Those of all
+    `model.parameters()` together are clipped to a norm of `config.clip_norm`.
     """
     # Your code here
     raise NotImplementedError
@@ -92,7 +92,8 @@ class Trainer:
 
     `model`, `optimizer`, `early_stopping`; `step`, the number of steps made; `history`, one dict for each finished
     epoch; `loss_sum` and `rows`, from which the mean training loss of the epoch will come; and torch's default
-    generator, from which dropout draws.
+    generator, from which dropout draws. Where `before_step` is called, all of these are those of whole steps: it may
+    raise to stop the run there.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Trainer:
         self.early_stopping = EarlyStopping(config.training.patience)
         self.step, self.loss_sum, self.rows = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
+        self.before_step: Callable[[], Any] = lambda: None
         self.on_step: Callable[[float], Any] = lambda loss: None
         self.on_epoch: Callable[[dict[str, float]], Any] = lambda record: None
 
@@ -143,6 +145,7 @@ class Trainer:
 
     def train_on(self, images: Tensor, labels: Tensor) -> None:
         """One step on one batch, mixed if the configuration says so; its loss is added to the epoch's."""
+        self.before_step()
         images, targets = self.mixed(images.to(self.device), labels.to(self.device))
         loss = self.step_on(images, targets)
         self.loss_sum += loss * len(labels)

@@ -57,8 +57,8 @@ function update(text) {
     takeOver(old, part);
     old.replaceWith(part);
   }
+  search(); // unfolds the field, which could not be focused before
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
-  search();
   const earned = document.getElementById("rank").dataset.earned;
   if (earned && earned !== before) celebrate(earned);
 }

@@ -27,7 +27,8 @@ def test_it_has_all_parts(shown):
     for words in (
         "A sentence with code.", "Rank D", "Next quest", "Once more:", "Phase 1 · Foundations",
         "Self-Attention Mechanism", "Quiz of phase1: 16 of 20 points", "broadcasting",
-        "All of “Lab 1: Tensor operations and autograd” confirmed", "not overcome yet", "overcome on", "to improve", "as_floats",
+        "All of “Lab 1: Tensor operations and autograd” confirmed", "not overcome yet", "overcome on",
+        "to improve", "as_floats",
     ):  # fmt: skip
         assert words in read.text, words
 

@@ -1,13 +1,8 @@
 """`solo dashboard`: the file, the server, and what they refuse."""
 
 import json
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import httpx
 import pytest
@@ -16,26 +11,7 @@ from grading import progress
 from grading.dashboard.current import current_page, version
 from grading.events import Note
 
-REPO = Path(__file__).parents[2]
 DAMAGED = '{"schema": 1, "events": [{"id": "half'
-
-
-@pytest.fixture
-def served(curriculum):
-    """The address of a running `solo dashboard`, and the process."""
-    code = "import sys; from grading.cli import main; main(sys.argv[1:])"
-    environment = {**os.environ, "PYTHONPATH": str(REPO), "BROWSER": "true", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "dashboard"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    first = process.stdout.readline()
-    yield re.search(r"http://127\.0\.0\.1:\d+/", first)[0], process
-    process.kill()
-    process.communicate()
 
 
 def test_the_page_and_its_version_are_served_until_interrupted(served):

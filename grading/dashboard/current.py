@@ -1,10 +1,11 @@
 """The dashboard of the record as it is now, and how to tell that there is something new."""
 
 from datetime import date, datetime
+from pathlib import Path
 
-from grading import progress
+from grading import progress, units
 from grading.dashboard.data import Dashboard, dashboard
-from grading.dashboard.page import page
+from grading.dashboard.page import page, panel
 
 
 def version() -> str:
@@ -29,3 +30,16 @@ def current_page(live: str) -> str:
         return page(shown(), progress.notices(), live, before)
     except progress.ProgressError as error:
         return page(None, (str(error),), live, before)
+
+
+def current_panel(notebook: Path | None) -> str:
+    """What to show beside `notebook` now: its unit's exercises, else those of the next quest's unit."""
+    try:
+        found = shown()
+    except progress.ProgressError as error:
+        return panel(None, None, (str(error),))
+    return panel(found, _unit_id(notebook) or (found.quest.unit if found.quest else None), progress.notices())
+
+
+def _unit_id(notebook: Path | None) -> str | None:
+    return next((unit.id for unit in units.all_units() if notebook == unit.workspace_notebook), None)

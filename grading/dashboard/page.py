@@ -42,6 +42,15 @@ def page(shown: Dashboard | None, notices: Sequence[str] = (), live: str = "", v
     )
 
 
+def panel(shown: Dashboard | None, unit_id: str | None, notices: Sequence[str] = ()) -> str:
+    """What stands beside a notebook, without head and style: rank, next quest, one unit's exercises, next steps."""
+    return (
+        _templates()
+        .get_template("panel.html.j2")
+        .render(d=shown, notices=notices, unit=shown.unit(unit_id) if shown and unit_id else None)
+    )
+
+
 def is_ours(text: str) -> bool:
     """Whether `text` is a page that was written by this module."""
     return f'<meta name="generator" content="{GENERATOR}">' in text

@@ -1,7 +1,10 @@
 """No test touches the learner's own record or workspace; and a small curriculum to test with."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -171,6 +174,18 @@ def solo(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
         return end.value.code or 0, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def served(curriculum: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The address of a running `solo dashboard`, and the process."""
+    code = "from grading.cli import main; main(['dashboard'])"
+    paths = os.pathsep.join([str(CONTENT.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "BROWSER": "true"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, **pipes) as process:
+        yield re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0], process
+        process.kill()
 
 
 @pytest.fixture

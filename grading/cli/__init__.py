@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from grading.cli import care, classroom, coaching, data, learning, quiz, record, watching
+from grading.cli import care, classroom, coaching, dashboard, data, learning, quiz, record, watching
 from grading.files import reason
 
 # By name: to import them all would cost each command a second, and the learner only meets those that are loaded.
@@ -25,7 +25,8 @@ app = typer.Typer(
 )
 for command in (
     learning.start, record.status, record.list_units, learning.check, watching.watch, learning.hint, learning.open_unit,
-    learning.reset, learning.update, coaching.review, quiz.quiz, record.note, record.done, care.doctor,
+    learning.reset, learning.update, coaching.review, dashboard.dashboard, quiz.quiz, record.note, record.done,
+    care.doctor,
 ):  # fmt: skip
     app.command({"open_unit": "open", "list_units": "list"}.get(command.__name__))(command)
 

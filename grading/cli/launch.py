@@ -35,7 +35,7 @@ def _settings(notebook: Path | None) -> list[str]:
         # Otherwise each kernel warns in this terminal that it talks in plain text.
         "--KernelManager.transport_encryption=auto",
     ]
-    if not _browser():
+    if not browser():
         settings.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         settings.append("--allow-root")  # a container; the server listens on this machine only
@@ -46,7 +46,7 @@ def _from_home(notebook: Path) -> str:
     return notebook.relative_to(units.home()).as_posix()
 
 
-def _browser() -> bool:
+def browser() -> bool:
     """Whether a window can open. Without a display Python would start a text browser in this very terminal."""
     signs = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     return sys.platform != "linux" or any(os.environ.get(sign) for sign in signs)

@@ -126,11 +126,12 @@ class Notebook:
         self.page.set_viewport_size({"width": pixels, "height": 1000})
         self.page.wait_for_function(FILLS_THE_PAGE)
 
-    def fold_side_bar(self) -> None:
-        """Give the notebook the whole width, as on a narrow screen."""
-        self.page.locator("#jp-left-stack").wait_for()
-        self.page.keyboard.press("ControlOrMeta+B")
+    def fold_side_bars(self) -> None:
+        """Give the notebook the whole width, as on a narrow screen: the files are folded at first, the log is not."""
+        self.page.locator("#solo-quest-log").wait_for()
         self.page.locator("#jp-left-stack").wait_for(state="hidden")
+        self.page.keyboard.press("ControlOrMeta+J")
+        self.page.locator("#jp-right-stack").wait_for(state="hidden")
 
     def ids(self, start: str) -> list[str]:
         """The ids of the cells that begin with `start`."""
@@ -247,7 +248,7 @@ def tiny() -> Unit:
 
 @pytest.fixture(scope="module")
 def gallery(window: BrowserContext, desk: Desk, tiny: Unit) -> Iterator[Notebook]:
-    """A notebook with our outputs of every kind, on a page without a side bar."""
+    """A notebook with our outputs of every kind, on a page without side bars."""
     content = nbformat.read(tiny.notebook, as_version=4)
     for cell in content.cells:
         cell.source = GALLERY.get(cell.id, cell.source)
@@ -257,5 +258,5 @@ def gallery(window: BrowserContext, desk: Desk, tiny: Unit) -> Iterator[Notebook
     with window.new_page() as page:
         notebook = Notebook(page, desk, path)
         notebook.run_all()
-        notebook.fold_side_bar()
+        notebook.fold_side_bars()
         yield notebook

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SAWarning
 from grading.classroom.engine import Result
 from grading.notebook import Score
 from grading.report import ExerciseReport
+from grading.units import Unit, find
 
 CHECK = "check-"
 """What the name of a cell that checks an exercise begins with."""
@@ -148,12 +149,13 @@ class Prepared(NbGraderPreprocessor):
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
         """Outputs into their cells, marks and cards into the checks', and on top what the grader met."""
         exercises = {f"{CHECK}{e.name}": e for e in self._result.report.exercises}
+        unit = find(self._result.report.unit)
         for i, cell in enumerate(nb.cells):
             if cell.cell_type != "code":
                 continue
             name = cell.metadata.get("nbgrader", {}).get("grade_id")
             if is_grade(cell) and name in exercises:
-                cell.outputs = [_mark(exercises[name], cell.metadata.nbgrader.points)]
+                cell.outputs = [_mark(exercises[name], cell.metadata.nbgrader.points, unit)]
             elif is_grade(cell):
                 cell.outputs = [_nothing_earned()]
             else:
@@ -168,9 +170,9 @@ class Prepared(NbGraderPreprocessor):
             yield "The automatic marks are withheld until a person has looked at this submission."
 
 
-def _mark(exercise: ExerciseReport, points: float) -> NotebookNode:
+def _mark(exercise: ExerciseReport, points: float, unit: Unit) -> NotebookNode:
     """What nbgrader reads a mark from, and the student a card."""
-    score = Score(exercise, worth=min(exercise.points, points))
+    score = Score(exercise, worth=min(exercise.points, points), unit=unit)
     return v4.new_output("execute_result", data={"text/plain": repr(score), "text/html": score._repr_html_()})
 
 

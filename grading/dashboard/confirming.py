@@ -76,8 +76,11 @@ class Confirmer:
         """Confirm what can be, record it, and tell of it; nothing happens where nothing is waiting for it."""
         try:
             code = tuple(cell.source for cell in read_notebook(notebook) if not cell.check and not cell.demo)
-            waiting = _passed_here(unit) - self._known_not_to(notebook, code)
-            if waiting:
+            passed = _passed_here(unit)
+            waiting = passed - self._known_not_to(notebook, code)
+            if not passed:
+                self.tell()  # what was told last is of the past
+            elif waiting:
                 self.tell(checking=f"Confirming {_names(waiting)} in a fresh process.")
                 self._run(unit, notebook, code, waiting)
         except Superseded:

@@ -1,10 +1,13 @@
 """The dashboard in a real browser: what a person sees, types, hears, and what changes while they look."""
 
+import os
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from histories import history, scholar
+from pictures import save_picture
 from playwright.sync_api import expect
 
 from grading import progress, units
@@ -162,3 +165,13 @@ def test_an_ended_server_is_told(chromium, served):
         page.goto(address)
         process.kill()
         expect(page.locator("#connection")).to_contain_text("Not live any more")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_pictures_of_the_readme(see, real, tmp_path, scheme):
+    """With `SOLO_PICTURES=docs/images` they are taken anew."""
+    now = datetime.fromisoformat("2026-05-20T18:00:00+02:00")
+    page = see(scholar(now), now, viewport={"width": 1100, "height": 860}, color_scheme=scheme)
+    page.locator("#notices").evaluate("part => part.replaceChildren()")
+    place = Path(os.environ.get("SOLO_PICTURES", tmp_path)) / f"dashboard_{scheme}.png"
+    save_picture(page.screenshot(), place)

@@ -4,11 +4,10 @@ import ast
 import os
 import re
 import shutil
-from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from pictures import save_picture
 from playwright.sync_api import expect
 
 from grading import progress
@@ -22,8 +21,6 @@ INTERRUPTIONS = ".jp-Dialog, .Toastify__toast"
 OURS = ".jp-OutputArea-output > [style*=border-left]"
 APPEARANCE = f"parts => parts.map({Path(__file__).with_name('appearance.js').read_text(encoding='utf-8')})"
 WIDTHS = (1400, 420)
-PICTURE_COLOURS = 128
-PICTURE_KB = 150
 
 
 def mistake(lab: Unit, name: str) -> str:
@@ -111,6 +108,4 @@ def test_the_pictures_of_the_readme(gallery, tmp_path, name, theme):
     first.scroll_into_view_if_needed()
     top, bottom = first.bounding_box(), last.bounding_box()
     height = int(bottom["y"] + bottom["height"] - top["y"])
-    picture = Image.open(BytesIO(gallery.page.screenshot(clip={**top, "height": height})))
-    picture.quantize(PICTURE_COLOURS, dither=Image.Dither.NONE).save(place, optimize=True)
-    assert place.stat().st_size < 1000 * PICTURE_KB
+    save_picture(gallery.page.screenshot(clip={**top, "height": height}), place)

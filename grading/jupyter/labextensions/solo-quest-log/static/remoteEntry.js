@@ -127,18 +127,19 @@
 
     // Open at first, with the lab to its left; from then on as the learner left it.
     async function remember(shell, panel, restored, state) {
-      const key = `${NAME}:open`;
+      const key = `${NAME}:panel`;
       const [before] = await Promise.all([state?.fetch(key), restored]);
-      if (before !== false && innerWidth >= WIDE_ENOUGH) {
+      let open = before?.open ?? true;
+      if (open && innerWidth >= WIDE_ENOUGH) {
         shell.activateById(panel.id);
-        if (before === undefined) shell.collapseLeft();
+        if (!before) shell.collapseLeft();
       }
-      let known = before;
       shell.layoutModified.connect(() => {
-        if (innerWidth < WIDE_ENOUGH || panel.isVisible === known) return;
-        known = panel.isVisible;
-        state?.save(key, known);
+        if (innerWidth < WIDE_ENOUGH || panel.isVisible === open) return;
+        open = panel.isVisible;
+        state?.save(key, { open }); // an object, for JupyterLab drops what is false
       });
+      if (!before) state?.save(key, { open });
     }
 
     return {

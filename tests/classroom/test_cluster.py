@@ -33,7 +33,8 @@ def dask(tmp_path):
     def run(*arguments: str, **environment: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "dask", *arguments]
         log = (tmp_path / f"dask{len(started)}.log").open("w")
-        environment = os.environ | environment
+        # What a worker leaves that is killed is ours to remove.
+        environment = os.environ | {"TMPDIR": str(tmp_path)} | environment
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
         )

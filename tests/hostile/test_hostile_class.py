@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import socket
+import tempfile
 import threading
 import time
 import tomllib
@@ -49,6 +51,7 @@ class Given:
     def __init__(self, unit: units.Unit, root: Path) -> None:
         self.unit, self.course, self.home = unit, root / "course", root / "home"
         self.home.mkdir()
+        self.scratch = Path(tempfile.mkdtemp(prefix="hostile-"))  # of this class alone: others grade at the same time
         (self.home / "progress.json").write_text("mine")
         release(unit, self.course)
         self.solved = render(unit)[unit.solution]
@@ -176,6 +179,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Given]:
         for student, case in HOSTILE.items():
             course.hand_in(student, case, port=tcp.getsockname()[1], socket=root / "s")
         yield course
+        shutil.rmtree(course.scratch)
     units.all_units.cache_clear()
 
 
@@ -194,7 +198,11 @@ def helpful(server: socket.socket) -> None:
 def entries(given: Given, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     """What the ledger says after one run with two workers."""
     room = Classroom(given.course, given.unit)
-    with Engine(given.unit, frozenset(sandbox.Layer), LIMITS, NEEDS, given.course) as engine:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Engine(given.unit, frozenset(sandbox.Layer), LIMITS, NEEDS, given.course) as engine,
+    ):
+        patch.setattr(tempfile, "tempdir", str(given.scratch))
         for graded in room.run(engine, room.plan().todo, 2, tmp_path_factory.mktemp("staged")):
             room.write(graded)
     return room.ledger.entries()
@@ -238,7 +246,7 @@ def test_nobody_is_forgotten(entries):
 
 def test_nothing_is_left_behind(given, entries):
     assert (given.home / "progress.json").read_text() == "mine"
-    assert not list(Path("/tmp").glob("solo-class-*"))
+    assert not list(given.scratch.iterdir())
     assert not list(Path("/dev/shm").glob("filler*"))
     time.sleep(0.5)
     commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]

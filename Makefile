@@ -47,7 +47,9 @@ browser:
 	{ command -v apt-get && $$sudo apt-get update && $$sudo apt-get install -y --no-install-recommends chromium; } >/dev/null \
 	|| echo "There is no Chromium for the tests of the notebook: install it, on Debian by \`sudo apt-get install chromium\`."
 
-# The nightly run: the tests, the lock on every system, mutants of every lab, all links, and how fast it is.
+# The nightly run: the tests, with every proof under three seeds, the lock on every system, mutants of every lab, all
+# links, and how fast it is.
+test-all: export SOLO_WHOLE := 1
 test-all: test wheels mutate links bench
 
 lint: install

@@ -11,12 +11,11 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import nbformat
-
 from grading.units import defined_names
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+    from nbformat import NotebookNode
 
 MODULE = "learner_notebook"
 
@@ -58,6 +57,8 @@ def read_notebook(path: Path) -> list[NotebookCell]:
         raise NotebookError(
             f"There is no notebook at {path}. `solo open` makes your copy; `solo check --notebook` takes another."
         )
+    import nbformat  # takes more than a second, which no process that is handed cells should wait
+
     try:
         notebook = nbformat.read(path, as_version=4)
     except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError, RecursionError) as error:
@@ -68,7 +69,7 @@ def read_notebook(path: Path) -> list[NotebookCell]:
     return [code_cell(cell, i) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
 
 
-def code_cell(cell: nbformat.NotebookNode, index: int) -> NotebookCell:
+def code_cell(cell: "NotebookNode", index: int) -> NotebookCell:
     """What is needed to run one code cell of a notebook."""
     meta = cell.metadata.get("nbgrader", {})
     tags = cell.metadata.get("tags", [])

@@ -1,7 +1,7 @@
 """The checks of a submission: our `Session`, which asks the grader for what its process must not hold."""
 
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, wraps
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.testing import _comparison
 import grading.preload  # noqa: F401 - all that a check may import, before any code but ours runs
 from grading.checkers import Checker, checkers
 from grading.classroom.child import Ask, Job, Tell
+from grading.classroom.scribe import Scribe, observe
 from grading.pytest_plugin import Collected
 from grading.runner import CheckerBroken, Result, Session, load_checkers
 from grading.units import Unit
@@ -29,6 +30,8 @@ def _plainly(compare: Callable[..., Any]) -> Callable[..., Any]:
 
 # What `assert_close` calls; it itself must stay, for its frame is where a diagnosis reads the values.
 _comparison.not_close_error_metas = _plainly(_comparison.not_close_error_metas)
+for _kind in (_comparison.TensorLikePair, _comparison.NumberPair):
+    observe(_kind)
 
 
 @cache
@@ -63,9 +66,8 @@ class Checks:
             find_causes=False,
             broken=broken,
             dead=self._job.dead,
-            on_test=lambda exercise, test: self._tell("test", exercise, test),
         )
-        self._session.prepare(self._job, self._ask)
+        self._session.prepare(self._job, self._tell, self._ask)
 
     def exercise(self, name: str) -> str:
         """The report on one exercise, as JSON."""
@@ -73,12 +75,13 @@ class Checks:
 
 
 class _Session(Session):
-    def prepare(self, job: Job, ask: Ask) -> None:
+    def prepare(self, job: Job, tell: Tell, ask: Ask) -> None:
         """Take what a session otherwise reads from the unit's source, and run every test once.
 
         One run of pytest for all costs a tenth of one for each exercise.
         """
-        self._ask = ask
+        self._tell, self._ask, self._scribe = tell, ask, Scribe(tell)
+        self.on_test = self._begin
         self.__dict__["_exercise_of"] = job.owners  # in place of the cached property
         wanted = (c for c in self.checkers.values() if c.name in job.exercises)
         tried = [c for c in wanted if not self.dead.keys() & {c.name, *self._all_needs(c)}]
@@ -91,6 +94,15 @@ class _Session(Session):
         if not self._carrying and checker.name in self._first_run:
             return self._first_run[checker.name]
         return super()._pytest(checker, fast_only)
+
+    def _pytest_all(self, wanted: Iterable[Checker], fast_only: bool = False) -> dict[str, dict[str, Collected]]:
+        found = super()._pytest_all(wanted, fast_only)
+        self._scribe.end_run()
+        return found
+
+    def _begin(self, exercise: str, test: str) -> None:
+        self._tell("test", exercise, test)
+        self._scribe.begin(exercise, test)
 
     _carrying = False
 

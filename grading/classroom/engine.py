@@ -18,6 +18,7 @@ from grading.classroom.child import Job
 from grading.classroom.cold import Cold
 from grading.classroom.needs import Needs, needs_of
 from grading.classroom.sandbox import Bounds, Layer
+from grading.classroom.witness import Witness
 from grading.classroom.zygote import Zygote
 from grading.follow import Follower, Limits, Listener, Run
 from grading.learner_notebook import NotebookCell, NotebookError
@@ -51,6 +52,8 @@ class Result:
     """Why it could not be run to its end, if it could not."""
     values: dict[str, Plain] = field(default_factory=dict)
     """Of the names that were asked for."""
+    witness: Witness = field(default_factory=Witness)
+    """What its checks have compared."""
 
 
 @dataclass
@@ -58,6 +61,7 @@ class _Run(Run):
     outputs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     values: dict[str, Plain] = field(default_factory=dict)
+    witness: Witness = field(default_factory=Witness)
     work_s: float = 0.0
 
     def begin(self) -> None:
@@ -77,6 +81,11 @@ class _Stage:
     on_reference: bool = False
 
 
+def children(unit: Unit, layers: Collection[Layer]) -> Zygote | Cold:
+    """What an engine starts its children with. It prepares itself, so that it can be had before the engine."""
+    return Zygote(unit, layers) if sys.platform == "linux" else Cold()
+
+
 class Engine:
     """Grades submissions to one unit. Its `grade` may be called from several threads."""
 
@@ -90,8 +99,11 @@ class Engine:
         seed: int | None = None,
         only: Collection[str] = (),
         values: Collection[str] = (),
+        start: Zygote | Cold | None = None,
     ) -> None:
-        """`course` is kept from submissions, wherever it is, as the units are.
+        """`start` comes from `children`, and is the engine's from now on.
+
+        `course` is kept from submissions, wherever it is, as the units are.
 
         `only` these exercises are checked, if any are named; of each submission the `values` of these names are told.
         `seed` is that of all checks of one run, a new and secret one unless given: the same numbers for everybody.
@@ -101,13 +113,18 @@ class Engine:
         self.needs = needs or needs_of(unit)
         self.limits = limits or Limits()
         self._hidden = tuple(str(path) for path in (content_root(), course) if path)
-        self._children = Zygote(unit, layers) if sys.platform == "linux" else Cold()
+        self._children = start or children(unit, layers)
         self._owners = exercise_of(unit)
         self.only, self._values = tuple(only), tuple(values)
         self._checkers = _asked(unit, only)
         self._order = _needed_first(self._checkers)
 
     def __enter__(self) -> "Engine":
+        try:
+            self._children.wait()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,7 +168,7 @@ class Engine:
         )
         outputs = {} if self.unit.kind == "project" else run.outputs  # those of modules are no cells'
         flags = tuple(dict.fromkeys(run.flags))
-        return Result(report, outputs, flags, round(run.work_s, 3), reason, run.values)
+        return Result(report, outputs, flags, round(run.work_s, 3), reason, run.values, run.witness)
 
     def refused(self, reason: str) -> Result:
         """The result of a submission that there is nothing to run of."""
@@ -261,12 +278,20 @@ class _Follower(Follower):
                 self.line.reply(list(sources(self.unit, name).items()) if final else [])
             case "values", [dict(values)]:
                 self.run.values |= {name: value for name, value in values.items() if isinstance(value, Plain)}
+            case "compared", [int(run), str(exercise), str(test), list(pairs)]:
+                self._compared(run, exercise, test, pairs)
             case "done", [str(text)]:
                 self._done(text)
             case "cell" | "test" | "exercise" | "problem" | "unable", _:
                 super().take(kind, rest)
             case _:
                 self._flag("wrote to the grader's line" if kind == FORGED else f"sent an unknown message, {kind[:40]}")
+
+    def _compared(self, run: int, exercise: str, test: str, pairs: list) -> None:
+        try:
+            self.run.witness.take(run, exercise, test, pairs)
+        except (ValueError, TypeError):
+            self._flag("sent values that no check has sent")
 
     def _done(self, text: str) -> None:
         exercise = ExerciseReport.model_validate_json(text)

@@ -3,8 +3,9 @@
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,14 @@ from grading.classroom.engine import Engine, EngineLost, Result
 from grading.classroom.intake import Intake, code_cells, digest_of, stage, take_in
 from grading.classroom.ledger import Entry, Ledger, grader_digest
 from grading.classroom.sandbox import Layer
-from grading.classroom.zygote import ZygoteError
+from grading.classroom.witness import Measure, contradictions, measure
+from grading.classroom.zygote import Zygote, ZygoteError
 from grading.projects import module_path
 from grading.units import Unit
 
 if TYPE_CHECKING:
     from grading.classroom.cluster import Cluster
+    from grading.classroom.cold import Cold
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,11 @@ class Classroom:
         self.released = self.books.released(self.assignment)
         self._paper = exam.paper_of(unit, self.books.course) if unit.kind == "quiz" else None
         self._grader = grader_digest(unit)
+        self._measure: Measure = {}
 
-    def engine(self, layers: frozenset[Layer], seed: int | None = None) -> Engine:
-        """What executes the submissions to this assignment, here."""
-        return Engine(self.unit, layers, course=self.books.course, seed=seed, **self._asked)
+    def engine(self, layers: frozenset[Layer], seed: int | None = None, start: "Zygote | Cold | None" = None) -> Engine:
+        """What executes the submissions to this assignment, here; `start` as of `Engine`."""
+        return Engine(self.unit, layers, course=self.books.course, seed=seed, start=start, **self._asked)
 
     def cluster(self, address: str, seed: int | None = None) -> "Cluster":
         """What executes them on the workers of a Dask scheduler. Raises `ClusterError`."""
@@ -110,7 +114,9 @@ class Classroom:
             shutil.copytree(self.unit.solution, scratch, dirs_exist_ok=True)
         notebook = self._solution()
         for place in engine.places:
-            report = self._execute(engine, notebook, scratch, place).report
+            result = engine.grade(code_cells(notebook), scratch, place)
+            self._measure = measure(result.witness, result.report.exercises)
+            report = self._judged(result).report
             if report.points < report.max_points:
                 failed = [r.evidence.message for e in report.path for r in e.requirements if r.evidence]
                 why = [*report.problems, *failed, "no reason"][0]
@@ -123,26 +129,30 @@ class Classroom:
         path = self.unit.notebook if self.unit.kind == "project" else self.unit.solution
         return nbformat.read(path, as_version=4)
 
-    def _execute(
-        self, engine: "Engine | Cluster", notebook: NotebookNode, files: Path, place: str | None = None
-    ) -> Result:
-        return self._judged(engine.grade(code_cells(notebook), files, place))
-
     def _judged(self, result: Result) -> Result:
-        return exam.marked(self._paper, result) if self._paper else result
+        """With what its process has only sent to be judged here: the answers of a quiz, and values compared."""
+        flags = contradictions(result.report.exercises, result.witness, self._measure)
+        judged = replace(result, flags=(*result.flags, *flags)) if flags else result
+        return exam.marked(self._paper, judged) if self._paper else judged
 
     def run(self, engine: "Engine | Cluster", todo: dict[str, Path], workers: int, scratch: Path) -> Iterator[Graded]:
-        """Execute and check submissions, `workers` at a time, in whatever order they end."""
+        """Execute and check submissions, `workers` at a time, in whatever order they end.
+
+        Few wait in line at a time, and none that is done is kept: a large class needs no more memory than a small one.
+        """
+        to_come, under_way = iter(enumerate(todo.items())), set()
         with ThreadPoolExecutor(workers) as pool:
-            waiting = [
-                pool.submit(self._one, engine, s, folder, scratch / str(i))
-                for i, (s, folder) in enumerate(todo.items())
-            ]
             try:
-                for future in as_completed(waiting):
-                    yield future.result()
+                while True:
+                    for i, (student, folder) in islice(to_come, 2 * workers - len(under_way)):
+                        under_way.add(pool.submit(self._one, engine, student, folder, scratch / str(i)))
+                    if not under_way:
+                        return
+                    done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                    while done:
+                        yield done.pop().result()
             except BaseException:  # Ctrl-C too: nobody waits for what is under way
-                for future in waiting:
+                for future in under_way:
                     future.cancel()
                 engine.close()
                 raise
@@ -157,7 +167,7 @@ class Classroom:
             if intake.reason:
                 result = self._judged(engine.refused(intake.reason))
             else:
-                result = self._execute(engine, intake.notebook, place)
+                result = self._judged(engine.grade(code_cells(intake.notebook), place))
         except (OSError, EOFError, ZygoteError, EngineLost) as error:
             refused = engine.refused(f"it could not be graded now: {error}")
             return Graded(student, None, self._judged(refused), scratch)

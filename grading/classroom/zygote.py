@@ -39,7 +39,10 @@ class ZygoteError(RuntimeError):
 
 
 class Zygote:
-    """A running zygote for one unit; `close` ends it and all that it has forked."""
+    """A zygote for one unit, which prepares itself while its owner does other things.
+
+    `close` ends it and all that it has forked.
+    """
 
     def __init__(self, unit: Unit, layers: Collection[Layer]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -54,13 +57,20 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is the grader's business
             )
-        self._lock, self._contained = Lock(), Layer.PROCESSES in layers
+        self._unit, self._lock, self._contained = unit, Lock(), Layer.PROCESSES in layers
+        self._ready = False
         self._socket.settimeout(START_S)
-        if self._socket.recv(len(READY)) != READY:
-            raise ZygoteError(f"The checkers of {unit.id} cannot be loaded; what they said is above.")
+
+    def wait(self) -> None:
+        """Return when it can fork. Raises `ZygoteError` if it never will."""
+        with self._lock:
+            if not self._ready and self._socket.recv(len(READY)) != READY:
+                raise ZygoteError(f"The checkers of {self._unit.id} cannot be loaded; what they said is above.")
+            self._ready = True
 
     def start(self, job: Job) -> "WarmChild":
         """Fork a child that does `job`."""
+        self.wait()
         ours, theirs = Pipe()
         status, write = os.pipe()
         with self._lock:
@@ -78,8 +88,9 @@ class Zygote:
     def close(self) -> None:
         """End the zygote; its children end with it."""
         self._socket.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
+        if self._ready:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
         self._process.kill()
         self._process.wait()
 

@@ -3,6 +3,8 @@
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,13 +100,17 @@ def grade(
     ] = False,
 ) -> None:
     """Grade what is new or has changed; nothing that a submission does stops the others."""
-    from grading.classroom.grade import Classroom
+    bound = units.find(unit)
+    with ExitStack() as stack:
+        here = None if scheduler else stack.enter_context(_Here(bound))
+        from grading.classroom.grade import Classroom  # nbgrader takes seconds to import; so does what `here` starts
 
-    room = Classroom(course, units.find(unit))
-    plan = room.plan(again=regrade, only=students or ())
-    _announce(plan)
-    if plan.todo:
-        with _elsewhere(room, scheduler, require_sandbox) if scheduler else _here(room, require_sandbox) as engine:
+        room = Classroom(course, bound)
+        plan = room.plan(again=regrade, only=students or ())
+        _announce(plan)
+        if plan.todo:
+            ours = here.engine(room, require_sandbox) if here else _elsewhere(room, scheduler, require_sandbox)
+            engine = stack.enter_context(ours)
             _grade(room, plan, engine, min(workers or engine.width, len(plan.todo)), regrade, yes)
 
 
@@ -115,13 +121,27 @@ def _announce(plan: "Plan") -> None:
         show.say(f"{len(plan.outdated)} of those were graded by other checkers than today's: --regrade shows changes.")
 
 
-def _here(room: "Classroom", required: bool) -> "Engine":
-    """What grades on this machine; the layers of isolation that it has not are named before anything runs."""
-    from grading.classroom import sandbox
+class _Here:
+    """This machine, getting ready to grade."""
 
-    missing = sandbox.layers()
-    _tell_missing({"here": missing}, required)
-    return room.engine(frozenset(sandbox.Layer) - missing.keys())
+    def __init__(self, unit: units.Unit) -> None:
+        from grading.classroom import sandbox
+        from grading.classroom.engine import children
+
+        self._missing = sandbox.layers()
+        self._layers = frozenset(sandbox.Layer) - self._missing.keys()
+        self._start = children(unit, self._layers)
+
+    def __enter__(self) -> "_Here":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._start.close()
+
+    def engine(self, room: "Classroom", required: bool) -> "Engine":
+        """What grades; the layers of isolation that this machine has not are named before anything runs."""
+        _tell_missing({"here": self._missing}, required)
+        return room.engine(self._layers, start=self._start)
 
 
 def _elsewhere(room: "Classroom", scheduler: str, required: bool) -> "Cluster":
@@ -145,11 +165,8 @@ def _tell_missing(missing: dict[str, dict], required: bool) -> None:
 
 
 def _grade(room: "Classroom", plan: "Plan", engine: "Engine | Cluster", workers: int, regrade: bool, yes: bool) -> None:
-    start, entries, held = time.perf_counter(), [], []
-    with (
-        tempfile.TemporaryDirectory(prefix="solo-class-") as scratch,
-        _bar() as bar,
-    ):
+    start, tally, held = time.perf_counter(), _Tally(), []
+    with tempfile.TemporaryDirectory(prefix="solo-class-") as scratch, _bar() as bar:
         if why := room.rehearse(engine, Path(tempfile.mkdtemp(dir=scratch))):
             raise show.Refused(f"Nobody was graded, for here the solution itself gets {why}.")
         task = bar.add_task(room.assignment, total=len(plan.todo))
@@ -157,13 +174,15 @@ def _grade(room: "Classroom", plan: "Plan", engine: "Engine | Cluster", workers:
             if regrade:
                 held.append(graded)
             else:
-                entries.append(room.write(graded))
-                _tell(bar, entries[-1])
+                entry = room.write(graded)
+                _tell(bar, entry)
+                tally.count(entry)
             bar.advance(task)
         if regrade:
-            entries = _regrade(room, held, yes)
-    if entries:
-        _summary(entries, time.perf_counter() - start)
+            for entry in _regrade(room, held, yes):
+                tally.count(entry)
+    if tally.all:
+        tally.tell(time.perf_counter() - start)
 
 
 def _regrade(room: "Classroom", held: "list[Graded]", yes: bool) -> "list[Entry]":
@@ -195,17 +214,39 @@ def _tell(bar: Progress, entry: "Entry") -> None:
         bar.console.print(f"{entry.student}: {line}", markup=False, soft_wrap=True)
 
 
-def _summary(entries: "list[Entry]", seconds: float) -> None:
-    points = sorted(e.report.points for e in entries if e.report and not e.reason)
-    middle = f", median {points[len(points) // 2]:g} of {entries[0].report.max_points:g} points" if points else ""
-    show.say(f"{len(entries)} graded in {seconds:.0f} s{middle}.", style="bold")
-    for what, n in (
-        ("could not be read or run", sum(bool(e.reason) for e in entries)),
-        ("look like tampering: their marks wait for a person", sum(bool(e.flags) for e in entries)),
-        ("had cells put back or mended", sum(bool(e.notes) for e in entries)),
-    ):
-        if n:
-            show.say(f"{n} {what}.")
+@dataclass
+class _Tally:
+    """What is said of a whole class at the end."""
+
+    all: int = 0
+    unread: int = 0
+    flagged: int = 0
+    mended: int = 0
+    most: float = 0.0
+    points: list[float] = field(default_factory=list)
+
+    def count(self, entry: "Entry") -> None:
+        """One more."""
+        self.all += 1
+        self.unread += bool(entry.reason)
+        self.flagged += bool(entry.flags)
+        self.mended += bool(entry.notes)
+        if entry.report and not entry.reason:
+            self.points.append(entry.report.points)
+            self.most = entry.report.max_points
+
+    def tell(self, seconds: float) -> None:
+        """Say it."""
+        points = sorted(self.points)
+        middle = f", median {points[len(points) // 2]:g} of {self.most:g} points" if points else ""
+        show.say(f"{self.all} graded in {seconds:.0f} s{middle}.", style="bold")
+        for what, n in (
+            ("could not be read or run", self.unread),
+            ("look like tampering: their marks wait for a person", self.flagged),
+            ("had cells put back or mended", self.mended),
+        ):
+            if n:
+                show.say(f"{n} {what}.")
 
 
 @app.command()

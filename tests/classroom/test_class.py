@@ -198,6 +198,17 @@ def test_each_submission_has_its_own_random_state_and_one_thread(course, unit, h
     assert not any("TOKEN" in word or "KEY" in word for word in amy[4:])
 
 
+def test_a_rank_that_fails_is_no_tampering(course, unit, hand_in, tmp_path):
+    code = "from labkit.launch import LaunchError, launch\ndef fail():\n    raise ValueError('honestly')\n"
+    code += f"try:\n    launch(fail, ranks=1)\nexcept LaunchError as error:\n    print(error)\n{HALF}"
+    hand_in("amy", softmax=code)
+    room = Classroom(course, unit)
+    with Engine(unit, frozenset(sandbox.Layer) - sandbox.layers().keys()) as engine:
+        (graded,) = room.run(engine, room.plan().todo, 1, tmp_path / "staged")
+    assert "ValueError: honestly" in json.dumps(list(graded.result.outputs.values()))
+    assert graded.result.flags == ()
+
+
 def test_an_answer_in_a_cell_of_ones_own_counts(course, unit, hand_in, solved):
     folder = hand_in("amy", softmax=None)
     notebook = json.loads((folder / f"{LAB}.ipynb").read_text())

@@ -67,9 +67,8 @@ for d in (4, 64, 1024):
     q, k = torch.randn(2, 500, d).unbind(0)
     raw = q @ k.mT
     for name, scores in (("raw", raw), ("scaled", raw / d**0.5)):
-        print(
-            f"d = {d:4}, {name:6}: std {scores.std():5.1f}, largest of 500 weights {scores.softmax(-1).amax(-1).mean():.2f}"
-        )
+        largest = scores.softmax(-1).amax(-1).mean()
+        print(f"d = {d:4}, {name:6}: std {scores.std():5.1f}, largest of 500 weights {largest:.2f}")
 
 # %% [markdown]
 """
@@ -96,8 +95,8 @@ So a position must be told. There are four ways that matter:
 
 - **Sinusoidal** (2017): add to each word a vector of sines and cosines of its position, at wavelengths from a few words
   to ten thousands. Nothing is learned. The product of two such vectors depends on their *distance* alone.
-- **Learned**: add a row of a table with one row for each position. Simple, good, and ends where the table ends: position
-  513 of a table of 512 is an error.
+- **Learned**: add a row of a table with one row for each position. Simple, good, and ends where the table ends:
+  position 513 of a table of 512 is an error.
 - **Rotary, RoPE** (2021): add nothing. Instead *turn* queries and keys: pair up their features, and rotate pair $i$ at
   position $m$ by the angle $m\,\theta_i$, with $\theta_i = 10000^{-2i/d}$. A product of two vectors that were turned by
   $m\theta$ and $n\theta$ depends on $(m - n)\theta$: the score sees the distance, the values stay what they were.
@@ -170,9 +169,9 @@ x = x + attention(norm(x))
 x = x + feed_forward(norm(x))
 ```
 
-This is *pre-norm*. In the first paper the norm came after the sum, *post-norm*; then every residual passes through every
-norm, gradients shrink with depth, and training needs a careful warm-up. Pre-norm leaves a straight road from the last
-layer to the first, and needs one more norm at its end.
+This is *pre-norm*. In the first paper the norm came after the sum, *post-norm*; then every residual passes through
+every norm, gradients shrink with depth, and training needs a careful warm-up. Pre-norm leaves a straight road from
+the last layer to the first, and needs one more norm at its end.
 
 Count: with width $d$, the four projections of attention have $4d^2$ weights and the feed-forward network $8d^2$. Twelve
 $d^2$ a block, whatever the length of the text.
@@ -194,15 +193,15 @@ for length in (512, 4096, 32768):
 1. **Two polarities of masks.** In `F.scaled_dot_product_attention`, True means *may attend*; in
    `nn.MultiheadAttention` and `nn.TransformerEncoder`, True means *must not*. Turn a mask round by accident, and the
    model trains on the padding. In this course, True always means *may attend*.
-2. **A row with everything masked** is a softmax over nothing, 0/0: NaN, in the output and in every gradient. It happens:
-   an empty sentence, a window that starts too late. Give such rows zeros.
+2. **A row with everything masked** is a softmax over nothing, 0/0: NaN, in the output and in every gradient. It
+   happens: an empty sentence, a window that starts too late. Give such rows zeros.
 3. **Positions that do not know where they are.** With padding on the left, or when words come one at a time, the first
    *row* is not position 0. Pass positions; do not count rows.
 
 ## At scale
 
-- The quadratic cost is in memory first: 32,768² scores are 2 GB in 16 bits, for each head. *FlashAttention* never writes
-  them down; the next brief says how. Its arithmetic stays quadratic.
+- The quadratic cost is in memory first: 32,768² scores are 2 GB in 16 bits, for each head. *FlashAttention* never
+  writes them down; the next brief says how. Its arithmetic stays quadratic.
 - Nearly all large models today are pre-norm with RMS norm, rotary positions, a gated feed-forward network and grouped
   heads. The block above is still recognisable in each of them.
 - **Longer contexts than trained for** are had by stretching the angles: dividing positions, or enlarging the base
@@ -216,7 +215,8 @@ for length in (512, 4096, 32768):
 2. Su et al., *RoFormer: Enhanced Transformer with Rotary Position Embedding*, 2021.
 3. Press, Smith and Lewis, *Train Short, Test Long: Attention with Linear Biases*, ICLR, 2022.
 4. Xiong et al., *On Layer Normalization in the Transformer Architecture*, ICML, 2020.
-5. PyTorch documentation, [*torch.nn.functional.scaled_dot_product_attention*](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html).
+5. PyTorch documentation,
+   [*torch.nn.functional.scaled_dot_product_attention*](https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html).
 
 ## Test yourself
 

@@ -246,7 +246,7 @@ is often the largest of a model, and ties reading a word to writing it.
   True for tokens and False for padding.
 - `decode(target, memory, source_mask)`: through all blocks of `decoder`, causally and never looking at the source's
   padding, then `decoder_norm`; then the logits $h E^\top$ with the table $E$ of `embed`, `(batch, T, vocabulary)`.
-- `forward` does one after the other.
+- `forward` does one after the other. All of it works on the device of the tokens.
 """
 
 
@@ -598,9 +598,8 @@ plt.show()
 
 # %% [markdown]
 """
-**What you should see.** Ten to twenty seconds of training, and some 99 % of the unseen numbers right. On the
-picture a staircase: while it writes CM the model looks at the 9, while it writes LXXX at the 8. Nobody has aligned
-the two.
+**What you should see.** Ten to twenty seconds of training, and some 99 % of the unseen numbers right. On the picture a
+staircase: while it writes LXXX the model looks at the 8, while it writes VII at the 7. Nobody has aligned the two.
 """
 
 # %%
@@ -678,7 +677,8 @@ list with one dict for each block of `model.decoder`, empty before the first cal
 Each call extends it. Nothing that was computed is computed again: not the keys and values of earlier tokens, and not
 those of the memory.
 
-You have `Attention.keys_values` and `Attention.attend`, `causal_mask` with its `past`, and `embedded` with its `past`.
+It works on the device of the tokens. You have `Attention.keys_values` and `Attention.attend`, `causal_mask` with its
+`past`, and `embedded` with its `past`.
 """
 
 

@@ -100,8 +100,8 @@ plt.show()
 
 # %% [markdown]
 """
-**What you should see.** Raw scores spread like the root of the width; at a width of 64 nearly three quarters of the weight
-go to one key of 200, before anything was learned. Scaled, both are the same at every width.
+**What you should see.** Raw scores spread like the root of the width; at a width of 64 nearly three quarters of the
+weight go to one key of 200, before anything was learned. Scaled, both are the same at every width.
 """
 
 # %%
@@ -592,9 +592,9 @@ plt.show()
 
 # %% [markdown]
 """
-**What you should see.** Ten to twenty seconds of training, to about three bits a character; guessing costs 5.8. The heads
-have found work for themselves: those of the first block look one or two characters back, bright spots close to the
-diagonal; those of the second look further. Nobody has told them to.
+**What you should see.** Ten to twenty seconds of training, to about three bits a character; guessing costs 5.8. The
+heads have found work for themselves: those of the first block look one or two characters back, bright spots close to
+the diagonal; those of the second look further. Nobody has told them to.
 """
 
 # %%

@@ -543,10 +543,14 @@ class TestHeadProfile(Exercise):
         assert_close(entropy, torch.tensor([0.0, 3.0]))
 
     def test_padding(self, lab, rng):
-        """queries without a key do not count, however many there are"""
+        """queries without a key do not count, however many there are, also if one mask serves the whole batch"""
         weights, mask = self.case(rng, 2, 2, 6, [(1, i) for i in range(6)])
         expected = self.expected(weights[:1], mask[:1])
         assert_close(lab.head_profile(weights, mask), expected, **CLOSE)
+        weights, mask = self.case(rng, 1, 2, 5, ((0, 2),))
+        several = torch.cat((weights, weights.flip(1), weights))
+        expected = self.expected(several, mask.expand(3, 1, 5, 5))
+        assert_close(lab.head_profile(several, mask), expected, **CLOSE)
 
     @guard
     def test_shapes(self, lab, rng):

@@ -599,6 +599,8 @@ class TestTrainStep(Exercise):
         )
         for predicted, expected in cases:
             assert_close(float(lab.exact_match(torch.tensor(predicted), target)), expected)
+        short, few = torch.tensor([[END], [6]]), torch.tensor([[END, PAD, PAD], [6, END, PAD]])
+        assert_close(float(lab.exact_match(short, few)), 0.5)
 
     @guard
     def test_a_float(self, lab, rng):

@@ -487,9 +487,9 @@ Enough of random numbers. The cell below trains a small model, two blocks with f
 character of real sentences from film reviews, and keeps the attention weights of each head. To read them one needs
 two numbers for each head: how **far** it looks, and how **spread** its look is.
 
-**Task.** `head_profile(weights, mask)` for `weights` `(batch, heads, L, L)` of self-attention and the `mask` `(batch,
-1, L, L)` they were computed with returns two tensors `(heads,)`, averages over **all queries of the batch that may
-attend to at least one key**:
+**Task.** `head_profile(weights, mask)` for `weights` `(batch, heads, L, L)` of self-attention and the `mask` they were
+computed with, `(batch, 1, L, L)`, or `(1, 1, L, L)` if one serves all, returns two tensors `(heads,)`, averages over
+**all queries of the batch that may attend to at least one key**:
 
 - the mean distance $\sum_j w_{ij}\,|i - j|$, in positions;
 - the entropy $-\sum_j w_{ij} \log_2 w_{ij}$, in bits, where a weight of zero adds nothing.

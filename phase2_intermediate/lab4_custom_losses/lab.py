@@ -178,18 +178,18 @@ check("focal_loss")
 # %% [markdown] tags=["explanation"]
 """
 One sign folds the two cases into one: the probability of a negative is the sigmoid of −logit. Everything happens in
-logarithms: `1 - p_t` is `sigmoid(-logits_t)`, and its power is `exp(γ · logsigmoid(-logits_t))`. Written as
-`(1 - p_t) ** gamma`, it is 1 − 1 = 0 for a sure logit, and with γ below 1 the derivative of the power is infinite there;
-times zero that is NaN. `torchvision.ops.sigmoid_focal_loss` has exactly this flaw.
+logarithms: `1 - p_t` is `sigmoid(-logits_t)`, and its power is `exp(γ · logsigmoid(-logits_t))`. Written as `(1 - p_t)
+** gamma`, it is 1 − 1 = 0 for a sure logit, and with γ below 1 the derivative of the power is infinite there; times
+zero that is NaN. `torchvision.ops.sigmoid_focal_loss` has exactly this flaw.
 """
 
 # %% [markdown]
 r"""
 ## 3 · Distillation
 
-A label says "coat". A trained network says "coat, perhaps a pullover, never a sandal", and this is worth more. A student
-is taught both, by two terms: the Kullback–Leibler divergence from the teacher's probabilities $p$ to its own $q$, both
-softened by a temperature $T$, and the plain cross-entropy of the labels (Hinton, Vinyals and Dean, 2015).
+A label says "coat". A trained network says "coat, perhaps a pullover, never a sandal", and this is worth more. A
+student is taught both, by two terms: the Kullback–Leibler divergence from the teacher's probabilities $p$ to its own
+$q$, both softened by a temperature $T$, and the plain cross-entropy of the labels (Hinton, Vinyals and Dean, 2015).
 
 $$\text{loss} = \alpha\, T^2\, \text{KL}(p^T \,\|\, q^T) + (1 - \alpha)\, \text{CE}(q^1, y), \qquad
 \text{KL}(p \,\|\, q) = \sum_k p_k \log \frac{p_k}{q_k}, \quad p^T = \text{softmax}(\text{logits} / T)$$
@@ -393,15 +393,15 @@ r"""
 
 A recording has hundreds of steps, its transcript ten letters, and nobody says which step belongs to which letter.
 *Connectionist temporal classification* (Graves et al., 2006) lets the network name a class at every step, or say
-*blank*, and defines how such a **path** reads: **first merge repeats, then drop the blanks**. With `–` for blank, `aa–a`
-reads "aa", and `aaaa` reads "a": only a blank between two equal letters keeps them apart. The probability of a target is
-the sum over *all* paths that read as the target, and the loss its negative logarithm.
+*blank*, and defines how such a **path** reads: **first merge repeats, then drop the blanks**. With `–` for blank,
+`aa–a` reads "aa", and `aaaa` reads "a": only a blank between two equal letters keeps them apart. The probability of a
+target is the sum over *all* paths that read as the target, and the loss its negative logarithm.
 
-There are too many paths to list, but they share beginnings. Put blanks around all labels of the target: $\ell' = (–,
-\ell_1, –, \ell_2, –, …)$, and let $\alpha_t(s)$ be the probability of all beginnings of paths that are at position $s$
+There are too many paths to list, but they share beginnings. Put blanks around all labels of the target: $\ell' =
+(\text{–}, \ell_1, \text{–}, \ell_2, \text{–}, …)$, and let $\alpha_t(s)$ be the probability of all beginnings of paths that are at position $s$
 of $\ell'$ after step $t$:
 
-$$\alpha_t(s) = \big(\alpha_{t-1}(s) + \alpha_{t-1}(s-1) + [\ell'_s \ne – \text{ and } \ell'_s \ne \ell'_{s-2}]\,
+$$\alpha_t(s) = \big(\alpha_{t-1}(s) + \alpha_{t-1}(s-1) + [\ell'_s \ne \text{– and } \ell'_s \ne \ell'_{s-2}]\,
 \alpha_{t-1}(s-2)\big)\; p_t(\ell'_s)$$
 
 A path begins at one of the first two positions and ends at one of the last two **of its own target**. Probabilities of
@@ -409,8 +409,7 @@ hundreds of steps underflow, so compute with logarithms.
 
 **Task.** Two functions.
 
-1. `collapse(path, blank=0)`: how a path reads, as a list.
-2. `ctc_loss(logits, targets, input_lengths, target_lengths, blank=0, zero_infinity=False, reduction="mean")`:
+1. `ctc_loss(logits, targets, input_lengths, target_lengths, blank=0, zero_infinity=False, reduction="mean")`:
    - `logits` `(batch, time, classes)`; the softmax is part of the loss. Steps from `input_lengths` on do not exist:
      their gradient is zero. What stands in `targets` beyond a target's length is ignored. A target may be empty.
    - An input is **too short** if it has fewer steps than its target has labels, plus one for each label that equals the
@@ -418,6 +417,7 @@ hundreds of steps underflow, so compute with logarithms.
      gradients of this row are 0. Other rows of the batch do not suffer.
    - `"mean"` divides **each loss by the length of its target** (by 1 if it is empty) and then takes the mean over the
      batch; `"none"` and `"sum"` divide by nothing.
+2. `collapse(path, blank=0)`: how a path reads, as a list. It turns the network's most probable path into text.
 
 Do without `F.ctc_loss`. A loop over time is right. A trap: `logsumexp` of nothing but −∞ is −∞, and its gradient
 NaN, so represent the logarithm of zero by `NEVER`.
@@ -426,16 +426,8 @@ NaN, so represent the logarithm of zero by `NEVER`.
 # %%
 NEVER = -1e30  # in place of log 0
 
+
 # %%
-
-
-def collapse(path: Sequence[int], blank: int = 0) -> list[int]:
-    """How a path of classes reads."""
-    ### BEGIN SOLUTION
-    return [label for label, _ in itertools.groupby(path) if label != blank]
-    ### END SOLUTION
-
-
 def ctc_loss(
     logits: Tensor,
     targets: Tensor,
@@ -468,6 +460,13 @@ def ctc_loss(
     losses = -alpha.masked_fill(~at_the_end, NEVER).logsumexp(1)
     losses = losses.masked_fill(losses > -NEVER / 2, 0.0 if zero_infinity else torch.inf)
     return reduced(losses / target_lengths.clamp(min=1) if reduction == "mean" else losses, reduction)
+    ### END SOLUTION
+
+
+def collapse(path: Sequence[int], blank: int = 0) -> list[int]:
+    """How a path of classes reads."""
+    ### BEGIN SOLUTION
+    return [label for label, _ in itertools.groupby(path) if label != blank]
     ### END SOLUTION
 
 
@@ -533,7 +532,7 @@ blank. Nobody told the network where the digits are.
 """
 
 # %%
-check("collapse")
+check("ctc_loss")
 
 # %% [markdown] tags=["explanation"]
 """
@@ -542,8 +541,8 @@ The condition for skipping holds both halves of the definition: a blank is never
 labels is never skipped *over*. `where` freezes a row's α when its input is over. A row that is too short ends with
 about 10³⁰, which no real path can cost, and `masked_fill` cuts its gradient off.
 
-About the gradient: `F.ctc_loss` takes log-probabilities, but what its backward pass returns is not their gradient. It is
-$p - \\text{(share of all paths that are there)}$, which is the gradient with respect to the **logits** whose
+About the gradient: `F.ctc_loss` takes log-probabilities, but what its backward pass returns is not their gradient. It
+is $p - \\text{(share of all paths that are there)}$, which is the gradient with respect to the **logits** whose
 `log_softmax` they are. Behind a `log_softmax` both agree; elsewhere they do not. So compare with respect to the logits,
 as the check does.
 """
@@ -553,13 +552,13 @@ as the check does.
 ## 7 · Who is decayed?
 
 The loss is written; now who follows it, and how? Weight decay pulls every number towards zero, a little in each step.
-For the entries of a matrix that is a useful opinion. For a bias, or the gain of a norm, which starts at one for a reason,
-it is not. So an optimizer gets two **groups** of parameters, each with settings of its own.
+For the entries of a matrix that is a useful opinion. For a bias, or the gain of a norm, which starts at one for a
+reason, it is not. So an optimizer gets two **groups** of parameters, each with settings of its own.
 
-**Task.** Write `parameter_groups(model, weight_decay)`. It returns a list of two dicts with the keys `"params"` (a list)
-and `"weight_decay"`. The first has all parameters with **two axes or more** and the given decay, the second all with
-fewer (biases, norms, scales) and a decay of 0. Parameters that do not require grad are in neither, and a parameter that
-is used in two places is listed once.
+**Task.** Write `parameter_groups(model, weight_decay)`. It returns a list of two dicts with the keys `"params"` (a
+list) and `"weight_decay"`. The first has all parameters with **two axes or more** and the given decay, the second all
+with fewer (biases, norms, scales) and a decay of 0. Parameters that do not require grad are in neither, and a parameter
+that is used in two places is listed once.
 """
 
 
@@ -650,8 +649,8 @@ def best_threshold(scores: Tensor, labels: Tensor) -> float:
 # %% [markdown]
 """
 One model, a single linear layer, and three losses, all of them your focal loss: with γ = 0 and α = ½ it is (half of)
-plain cross-entropy, with γ = 0 and α = 0.99 each class weighs the same in all, and γ = 2 is focal. Validation data choose
-the threshold, test data judge. Each set has one coat in a hundred pictures.
+plain cross-entropy, with γ = 0 and α = 0.99 each class weighs the same in all, and γ = 2 is focal. Validation data
+choose the threshold, test data judge. Each set has one coat in a hundred pictures.
 """
 
 
@@ -721,10 +720,10 @@ precision of 0.02, next to 0.01 for guessing. Weighted and focal reach 0.18 or m
 pictures push as hard as 9,900. With **ten times the epochs** cross-entropy gets there, too: it was never blind, only
 slow.
 
-The other difference does not go away with patience: what "probably" means. At p ≥ ½ the weighted model reports thousands
-of pictures and finds nine coats of ten, the patient cross-entropy reports some fifty and finds one of twenty, though
-both rank equally well. With the threshold from the validation data they are alike again. So compare curves, and choose
-thresholds; a loss judged at ½ is judged by accident.
+The other difference does not go away with patience: what "probably" means. At p ≥ ½ the weighted model reports
+thousands of pictures and finds nine coats of ten, the patient cross-entropy reports some fifty and finds one of twenty,
+though both rank equally well. With the threshold from the validation data they are alike again. So compare curves, and
+choose thresholds; a loss judged at ½ is judged by accident.
 """
 
 # %%
@@ -834,8 +833,8 @@ near zero, and the second far away.
 $$\text{loss} = \begin{cases} \tfrac12 r^2 & \text{if } |r| \le \delta \\ \delta\,(|r| - \tfrac12 \delta) & \text{else}
 \end{cases}, \qquad r = \text{prediction} - \text{target}$$
 
-**Task.** Write `huber(prediction, target, delta=1.0, reduction="mean")` for tensors of one shape. It is finite, in value
-and gradient, also where $r^2$ is not: take residuals of $10^{30}$ in float32. Do without `F.huber_loss` and
+**Task.** Write `huber(prediction, target, delta=1.0, reduction="mean")` for tensors of one shape. It is finite, in
+value and gradient, also where $r^2$ is not: take residuals of $10^{30}$ in float32. Do without `F.huber_loss` and
 `F.smooth_l1_loss`.
 """
 
@@ -910,8 +909,8 @@ print("variances", [round(v, 3) for v in weighting.log_variance.exp().tolist()])
 
 # %% [markdown]
 """
-**What you should see.** Variances of 50 and 0.02: at the optimum each task is divided by its own loss, so that all count
-alike.
+**What you should see.** Variances of 50 and 0.02: at the optimum each task is divided by its own loss, so that all
+count alike.
 """
 
 # %%
@@ -920,8 +919,8 @@ check("uncertainty_weighting")
 # %% [markdown] tags=["explanation"]
 """
 The logarithm is what is learned: any real number is allowed, and the exponential keeps the variance positive without a
-constraint. Setting the derivative to zero gives $e^{s_i} = L_i$, which the demonstration confirms. The term $s_i / 2$ is
-what keeps the model from declaring everything uncertain.
+constraint. Setting the derivative to zero gives $e^{s_i} = L_i$, which the demonstration confirms. The term $s_i / 2$
+is what keeps the model from declaring everything uncertain.
 """
 
 # %% [markdown]
@@ -972,9 +971,9 @@ r"""
 The last steps of training walk around the minimum. A copy that follows slowly, an *exponential moving average* of the
 weights, stands near the middle of the walk, and is what one evaluates and ships.
 
-**Task.** Write the class `EMA(model, decay=0.999)`. Its attribute `module` is a copy of the model as it is at the start;
-the copy is in evaluation mode, requires no grad, and shares no memory with the model. `update(model)` moves every
-parameter of the copy,
+**Task.** Write the class `EMA(model, decay=0.999)`. Its attribute `module` is a copy of the model as it is at the
+start; the copy is in evaluation mode, requires no grad, and shares no memory with the model. `update(model)` moves
+every parameter of the copy,
 
 $$\text{average} \leftarrow \text{decay} \cdot \text{average} + (1 - \text{decay}) \cdot \text{parameter}$$
 
@@ -1038,8 +1037,8 @@ zero is needed. A decay of 0.999 looks back about a thousand steps: in a short t
 r"""
 ### Side quest E · Sharpness-aware steps
 
-A minimum in a wide valley is said to generalise better than one in a ravine. SAM (Foret et al., 2021) climbs, from where
-it is, to the worst point within a radius $\rho$, takes the gradient **there**, and applies it **here**:
+A minimum in a wide valley is said to generalise better than one in a ravine. SAM (Foret et al., 2021) climbs, from
+where it is, to the worst point within a radius $\rho$, takes the gradient **there**, and applies it **here**:
 
 $$\epsilon = \rho\, \frac{g}{\lVert g \rVert}, \quad g = \nabla L(w), \qquad
 w \leftarrow \text{the optimizer's step from } w \text{ with the gradient } \nabla L(w + \epsilon)$$
@@ -1085,7 +1084,7 @@ for rho in (0.0, 0.2):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for _ in range(40):
         for rows in torch.randperm(300).split(30):
-            sam_step(optimizer, lambda rows=rows: F.cross_entropy(model(x[rows]), y[rows]), rho)
+            sam_step(optimizer, lambda m=model, rows=rows: F.cross_entropy(m(x[rows]), y[rows]), rho)
     accuracy = (model(x[300:]).argmax(1) == y[300:]).float().mean()
     here = F.cross_entropy(model(x[:300]), y[:300])
     gradients = torch.autograd.grad(here, list(model.parameters()))
@@ -1098,8 +1097,8 @@ for rho in (0.0, 0.2):
 
 # %% [markdown]
 """
-**What you should see.** Both fit 300 digits to a loss of almost zero. Half a unit uphill from there, plain SGD's loss is
-0.026, SAM's 0.012: its valley is wider (with other seeds by up to a factor of thirty). On unseen digits it is right
+**What you should see.** Both fit 300 digits to a loss of almost zero. Half a unit uphill from there, plain SGD's loss
+is 0.026, SAM's 0.012: its valley is wider (with other seeds by up to a factor of thirty). On unseen digits it is right
 for 95.2 % instead of 94.4 %, for twice the gradients. Over six splits the gain is smaller than the spread between them:
 SAM finds wider valleys reliably, better models less so.
 """

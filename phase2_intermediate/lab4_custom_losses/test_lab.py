@@ -55,7 +55,8 @@ class TestCrossEntropy(Exercise):
     hints = (
         "How large is the target of the true class with smoothing, if every class gets the same extra share?",
         "`(1 - smoothing) * F.one_hot(targets, classes) + smoothing / classes` is q. Where do the weights come in?",
-        "`losses = -(weight * q * logits.log_softmax(-1)).sum(-1)`; the mean is `losses.sum() / weight[targets].sum()`.",
+        "`-(weight * q * logits.log_softmax(-1)).sum(-1)` are the losses; the mean is their sum over that of "
+        "`weight[targets]`.",
     )
 
     SHAPES = ((5, 4), (1, 3), (9, 2), (4, 7))
@@ -211,7 +212,7 @@ class TestDistillationLoss(Exercise):
     hints = (
         "Which of the two distributions do you average over, and which logarithms appear inside?",
         "Take `log_softmax` of both logits divided by T; the divergence is summed over the classes, not averaged.",
-        "`(p.exp() * (p - q)).sum(-1).mean()` for the log-probabilities p of the detached teacher and q of the student.",
+        "`(p.exp() * (p - q)).sum(-1).mean()` with log-probabilities p of the detached teacher and q of the student.",
     )
 
     def case(self, rng, batch, classes, dtype=torch.float32):
@@ -369,7 +370,7 @@ class TestSemiHard(Exercise):
     skills = ("losses", "contrastive", "masks")
     hints = (
         "How do you list all ordered pairs of different rows with the same label, as two index tensors?",
-        "For pairs `(a, p)`, `distances[a]` is `(pairs, n)`: build a mask of what is semi-hard, put the rest at infinity.",
+        "For pairs `(a, p)`, `distances[a]` is `(pairs, n)`: mask what is semi-hard, and put the rest at infinity.",
         "`to_others.masked_fill(~fits, torch.inf).argmin(1)`, and keep the pairs with `fits.any(1)`. The loss is a sum "
         "divided by `max(len(a), 1)`.",
     )
@@ -452,7 +453,7 @@ def torch_ctc(logits: Tensor, targets: Tensor, *lengths: Tensor, **options: obje
     return F.ctc_loss(logits.log_softmax(-1).transpose(0, 1), targets, *lengths, **options)
 
 
-class TestCollapse(Exercise):
+class TestCtcLoss(Exercise):
     """CTC: all alignments at once."""
 
     points = 4
@@ -461,8 +462,8 @@ class TestCollapse(Exercise):
         "After step t, from which positions of the labels with blanks can a path have come to position s?",
         "Shift α by one and by two with `NEVER` moving in; mask the second where the label is blank or equals the one "
         "two before; `logsumexp` of the three, plus the log-probability of the label at s.",
-        "`F.pad(alpha, (1, -1), value=NEVER)` shifts. `torch.where((t < input_lengths)[:, None], new, alpha)` ends rows. "
-        "At the end, `logsumexp` over positions `2 * target_lengths` and the one before.",
+        "`F.pad(alpha, (1, -1), value=NEVER)` shifts. `torch.where((t < input_lengths)[:, None], new, alpha)` ends "
+        "rows. At the end, `logsumexp` over positions `2 * target_lengths` and the one before.",
     )
 
     def case(self, rng, batch, time, classes, most, dtype=torch.float32, blank=0):
@@ -632,10 +633,10 @@ class TestPrecisionRecall(Exercise):
     skills = ("imbalance", "evaluation")
     hints = (
         "If the rows are sorted by score, how many hits are among the first k, for all k at once?",
-        "`labels[order].cumsum(0)` counts hits; divide by k for precision, by the last for recall. Of equal scores only "
-        "the last entry counts.",
-        "`last[:-1] = scores[:-1] != scores[1:]` keeps one entry for each score. F1 where precision and recall are 0 is "
-        "NaN: `nan_to_num`.",
+        "`labels[order].cumsum(0)` counts hits; divide by k for precision, by the last for recall. Of equal scores "
+        "only the last entry counts.",
+        "`last[:-1] = scores[:-1] != scores[1:]` keeps one entry for each score. F1 where precision and recall are 0 "
+        "is NaN: `nan_to_num`.",
     )
 
     def case(self, rng, n, levels=None, dtype=torch.float32):
@@ -943,7 +944,7 @@ class TestSamStep(Exercise):
     skills = ("optimizers", "gradients")
     hints = (
         "At which weights is the gradient taken that the optimizer uses, and at which weights does it start its step?",
-        "Keep clones of the weights, climb by `rho * p.grad / norm`, zero the gradients, backward again, copy back, step.",
+        "Clone the weights, climb by `rho * p.grad / norm`, zero the gradients, backward again, copy back, step.",
         "The norm over everything: `torch.stack([p.grad.norm() for p in moved]).norm()`, plus a tiny number for zeros.",
     )
 

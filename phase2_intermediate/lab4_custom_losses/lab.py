@@ -398,8 +398,8 @@ A recording has hundreds of steps, its transcript ten letters, and nobody says w
 target is the sum over *all* paths that read as the target, and the loss its negative logarithm.
 
 There are too many paths to list, but they share beginnings. Put blanks around all labels of the target: $\ell' =
-(\text{–}, \ell_1, \text{–}, \ell_2, \text{–}, …)$, and let $\alpha_t(s)$ be the probability of all beginnings of paths that are at position $s$
-of $\ell'$ after step $t$:
+(\text{–}, \ell_1, \text{–}, \ell_2, \text{–}, …)$, and let $\alpha_t(s)$ be the probability of all beginnings of paths
+that are at position $s$ of $\ell'$ after step $t$:
 
 $$\alpha_t(s) = \big(\alpha_{t-1}(s) + \alpha_{t-1}(s-1) + [\ell'_s \ne \text{– and } \ell'_s \ne \ell'_{s-2}]\,
 \alpha_{t-1}(s-2)\big)\; p_t(\ell'_s)$$

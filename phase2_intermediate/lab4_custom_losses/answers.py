@@ -319,7 +319,7 @@ class TeacherLearns(Mistake):
 
 
 class LabelsSoftened(Mistake):
-    """You soften the student's logits for the labels, too. The cross-entropy of the labels is taken at temperature 1."""
+    """You soften the student's logits for the labels, too. Their cross-entropy is taken at temperature 1."""
 
     exercise = "distillation_loss"
 

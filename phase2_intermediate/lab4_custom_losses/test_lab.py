@@ -103,7 +103,8 @@ class TestCrossEntropy(Exercise):
         expected = F.cross_entropy(logits, targets, label_smoothing=0.1)
         assert_close(lab.cross_entropy(logits, targets, smoothing=0.1), expected, **CLOSE)
         theirs = gradient(lambda x: F.cross_entropy(x, targets, label_smoothing=0.1), logits)
-        assert_close(gradient(lambda x: lab.cross_entropy(x, targets, smoothing=0.1), logits), theirs, **CLOSE)
+        found = gradient(lambda x: lab.cross_entropy(x, targets, smoothing=0.1), logits)
+        assert_close(found, theirs, rtol=2e-3, atol=2e-3)  # float32 has steps of 0.001 at 10,000
 
     @guard
     def test_no_builtin(self, lab, rng):
@@ -948,11 +949,10 @@ class TestSamStep(Exercise):
         "The norm over everything: `torch.stack([p.grad.norm() for p in moved]).norm()`, plus a tiny number for zeros.",
     )
 
-    def problem(self, rng, dtype=torch.float64):
+    def problem(self, rng):
         """A loss of two parameters that bends, and one that it does not know."""
-        w, b = normal(rng, 3, 2, dtype=dtype).requires_grad_(), normal(rng, 2, dtype=dtype).requires_grad_()
-        unused = normal(rng, 2, dtype=dtype).requires_grad_()
-        x, y = normal(rng, 5, 3, dtype=dtype), normal(rng, 5, 2, dtype=dtype)
+        w, b, unused = (normal(rng, *shape, dtype=torch.float64).requires_grad_() for shape in ((3, 2), (2,), (2,)))
+        x, y = normal(rng, 5, 3, dtype=torch.float64), normal(rng, 5, 2, dtype=torch.float64)
         return [w, b, unused], lambda: (torch.tanh(x @ w + b) - y).square().mean()
 
     def expected(self, parameters: list[Tensor], loss_of: Callable, rho: float) -> list[Tensor]:
@@ -1008,16 +1008,16 @@ class TestSamStep(Exercise):
         """a gradient of zero gives no NaN"""
         w = normal(rng, 4).requires_grad_()
         before = w.detach().clone()
-        lab.sam_step(torch.optim.SGD([w], lr=0.1), lambda: (w * 0).sum() + 2.0, 0.1)
+        lab.sam_step(torch.optim.SGD([w], lr=0.1), lambda: (w - before).square().sum() ** 2, 0.1)
         assert_close(w.detach(), before)
 
     @guard
     def test_exactly_back(self, lab, rng):
         """the weights return exactly to where they were before the optimizer steps"""
-        parameters, loss_of = self.problem(rng, torch.float32)
-        before = [p.detach().clone() for p in parameters]
-        lab.sam_step(torch.optim.SGD(parameters, lr=0.0), loss_of, 0.3)
-        assert_close([p.detach() for p in parameters], before, rtol=0.0, atol=0.0)
+        w = normal(rng, 300).requires_grad_()
+        before = w.detach().clone()
+        lab.sam_step(torch.optim.SGD([w], lr=0.0), lambda: w.sin().sum(), 0.3)
+        assert_close(w.detach(), before, rtol=0.0, atol=0.0)
 
     @guard
     def test_calls(self, lab, rng):

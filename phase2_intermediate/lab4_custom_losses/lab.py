@@ -445,7 +445,7 @@ def ctc_loss(
     batch, time, _ = logits.shape
     labels = targets.new_full((batch, 2 * targets.shape[1] + 1), blank)
     labels[:, 1::2] = targets
-    may_skip = F.pad((labels[:, 2:] != blank) & (labels[:, 2:] != labels[:, :-2]), (2, 0))
+    may_skip = F.pad(labels[:, 2:] != labels[:, :-2], (2, 0))  # two blanks are equal, too
     log_p = logits.log_softmax(-1).gather(2, labels[:, None].expand(-1, time, -1))
 
     alpha = F.pad(log_p[:, 0, :2], (0, labels.shape[1] - 2), value=NEVER)
@@ -535,14 +535,14 @@ blank. Nobody told the network where the digits are.
 check("ctc_loss")
 
 # %% [markdown] tags=["explanation"]
-"""
+r"""
 `F.pad(alpha, (1, -1))` shifts all positions by one: what leaves on the right is cut off, `NEVER` enters on the left.
-The condition for skipping holds both halves of the definition: a blank is never skipped *to*, and a blank between equal
-labels is never skipped *over*. `where` freezes a row's α when its input is over. A row that is too short ends with
-about 10³⁰, which no real path can cost, and `masked_fill` cuts its gradient off.
+One comparison covers both halves of the condition for a skip: from one blank to the next both labels are blank, and so
+equal. `where` freezes a row's α when its input is over. A row that is too short ends with about 10³⁰, which no real
+path can cost, and `masked_fill` cuts its gradient off.
 
 About the gradient: `F.ctc_loss` takes log-probabilities, but what its backward pass returns is not their gradient. It
-is $p - \\text{(share of all paths that are there)}$, which is the gradient with respect to the **logits** whose
+is $p - \text{(share of all paths that are there)}$, which is the gradient with respect to the **logits** whose
 `log_softmax` they are. Behind a `log_softmax` both agree; elsewhere they do not. So compare with respect to the logits,
 as the check does.
 """
@@ -861,8 +861,8 @@ print(huber(torch.tensor([0.0, 0.5, 1.0, 3.0, 1e30]), torch.zeros(5), reduction=
 check("huber")
 
 # %% [markdown] tags=["explanation"]
-"""
-With $m = \\min(|r|, \\delta)$ both cases are the one expression $m\\,(|r| - m/2)$: no branch, and nothing that could
+r"""
+With $m = \min(|r|, \delta)$ both cases are the one expression $m\,(|r| - m/2)$: no branch, and nothing that could
 overflow. With `torch.where` both branches are computed; the square of 10³⁰ is infinite, and although it is not chosen,
 an infinite branch is one careless factor away from `0 · inf` on the way back.
 """

@@ -925,6 +925,7 @@ class TestEma(Exercise):
         model = Tracked().train()
         ema = lab.EMA(model, 0.9)
         pointers = [t.data_ptr() for t in ema.module.state_dict().values()]
+        self.moved(model, rng)
         before = copy.deepcopy(model.state_dict())
         ema.update(model)
         assert_close(dict(model.state_dict()), dict(before))

@@ -5,7 +5,7 @@
 A model learns what its loss asks for, and nothing else. In this lab you write the losses that modern training is made
 of: for labels that are too sure, for classes that are too rare, for teachers, for pairs, for sequences that nobody has
 aligned. Each is a few lines, and each has one convention that everybody gets wrong once. At the end you use them where
-plain cross-entropy fails: on one coat among a hundred other things.
+plain cross-entropy fails: on one coat in a hundred pictures.
 
 **You will be able to**
 
@@ -609,7 +609,7 @@ the threshold.
 
 1. `precision_recall(scores, labels)` returns `(precision, recall, thresholds)`, with one entry for **each distinct
    score**, from the highest to the lowest. Rows with equal scores are reported together, or not at all. Sorting and
-   cumulative sums will do, without a loop.
+   cumulative sums will do, without a loop. All three have the dtype of `scores`.
 2. `average_precision(precision, recall)`: the area under the curve as a sum of steps,
    $\sum_i (R_i - R_{i-1})\, P_i$ with $R_0 = 0$; a float. (Trapezoids would flatter the model.)
 3. `best_threshold(scores, labels)`: the threshold, one of the scores, with the largest $F_1 = 2PR / (P + R)$; a float.
@@ -619,7 +619,7 @@ the threshold.
 
 # %%
 def precision_recall(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Precision, recall and thresholds, one entry for each distinct score, the highest first; precision as `scores`."""
+    """Precision, recall and thresholds, one entry for each distinct score, the highest first; all in its dtype."""
     ### BEGIN SOLUTION
     scores, order = scores.sort(descending=True)
     found = labels[order].cumsum(0).to(scores.dtype)
@@ -716,13 +716,14 @@ plt.show()
 # %% [markdown]
 """
 **What you should see.** Four curves. After ten epochs plain cross-entropy has hardly noticed the coats: an average
-precision of 0.02, next to 0.01 for guessing. Weighted and focal reach 0.18 or more in the same time, since they let 100
+precision of 0.02, next to 0.01 for guessing. Weighted and focal reach almost 0.2 in the same time, since they let 100
 pictures push as hard as 9,900. With **ten times the epochs** cross-entropy gets there, too: it was never blind, only
 slow.
 
 The other difference does not go away with patience: what "probably" means. At p ≥ ½ the weighted model reports
-thousands of pictures and finds nine coats of ten, the patient cross-entropy reports some fifty and finds one of twenty,
-though both rank equally well. With the threshold from the validation data they are alike again. So compare curves, and
+thousands of pictures and finds nine coats of ten, the patient cross-entropy reports some dozens and finds fewer than
+one of ten, though both rank about equally well. With the threshold from the validation data the three good models do
+much the same: they find three or four coats of ten, and one report in four or five is right. So compare curves, and
 choose thresholds; a loss judged at ½ is judged by accident.
 """
 
@@ -786,11 +787,11 @@ for name, yours, theirs in (
 
 # %% [markdown]
 """
-Cross-entropy is as fast as PyTorch's, which also computes a `log_softmax`; yours holds a third more, because the target
-`q` is a tensor as large as the logits. Gathering the true class and adding the mean over all classes would need no `q`.
-The CTC loop starts a dozen small operations for each of 100 steps, and autograd keeps what each of them needs for the
-way back. PyTorch's runs the whole recursion in one kernel, and gets the gradient from a second recursion that starts at
-the end: α times β is the probability of all paths through a place.
+For cross-entropy both compute a `log_softmax`, and that is most of the work; yours holds a third more, because the
+target `q` is a tensor as large as the logits. Gathering the true class and adding the mean over all classes would need
+no `q`. The CTC loop starts a dozen small operations for each of 100 steps, and autograd keeps what each of them needs
+for the way back. PyTorch's runs the whole recursion in one kernel, and gets the gradient from a second recursion that
+starts at the end: α times β is the probability of all paths through a place.
 """
 
 # %% [markdown]
@@ -816,7 +817,8 @@ The commonest wrong turns in the exercises above, with their cures: best read af
   as good.
 - **Distillation is how small models are made.** For a vocabulary of 128,000 one stores the teacher's fifty largest
   logits for each token, once, and trains many students from them.
-- **CTC and its kin** (transducers) still run in most phones: they stream, where attention waits for the end.
+- **CTC and its kin** (transducers) still do much of the dictation on phones: they stream, where attention over the
+  whole recording waits for its end.
 - **Thresholds are a product decision.** Recall at a fixed number of alerts a day is what the people who read the alerts
   feel. The curve is drawn anew every week, because the share of positives moves.
 """
@@ -1098,9 +1100,9 @@ for rho in (0.0, 0.2):
 # %% [markdown]
 """
 **What you should see.** Both fit 300 digits to a loss of almost zero. Half a unit uphill from there, plain SGD's loss
-is 0.026, SAM's 0.012: its valley is wider (with other seeds by up to a factor of thirty). On unseen digits it is right
-for 95.2 % instead of 94.4 %, for twice the gradients. Over six splits the gain is smaller than the spread between them:
-SAM finds wider valleys reliably, better models less so.
+is 0.026 and SAM's 0.012; over six splits we measured 0.12 and 0.014 on average. So the valley is wider. Is the model
+better? Here it is right for 95.2 % of unseen digits instead of 94.4 %, over six splits for 94.7 % instead of 94.2 %,
+which is less than the spread between the splits, and costs twice the gradients.
 """
 
 # %%

@@ -138,7 +138,7 @@ class ByEinsum(Alternative):
         n, k = logits.shape
         q = torch.full_like(logits, smoothing / k)
         q[torch.arange(n), targets] += 1 - smoothing
-        w = torch.ones(k, dtype=logits.dtype) if weight is None else weight
+        w = torch.ones_like(logits[0]) if weight is None else weight
         losses = torch.einsum("nk,nk,k->n", q, -torch.log_softmax(logits, 1), w)
         return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / w[targets].sum()}[reduction]
 
@@ -653,7 +653,9 @@ class ByCube(Alternative):
         n = len(labels)
         same = labels.view(-1, 1) == labels.view(1, -1)
         gap = distances[:, None, :] - distances[:, :, None]
-        mask = (same & ~torch.eye(n, dtype=torch.bool))[:, :, None] & ~same[:, None, :] & (gap > 0)
+        mask = (
+            (same & ~torch.eye(n, dtype=torch.bool, device=labels.device))[:, :, None] & ~same[:, None, :] & (gap > 0)
+        )
         mask &= distances[:, None, :] < distances[:, :, None] + margin
         nearest = torch.where(mask, gap, torch.inf).min(-1)
         a, p = torch.where(mask.any(-1))
@@ -927,10 +929,10 @@ class ByGatheredEnds(Alternative):
         size = z.shape[1]
         skip = torch.zeros_like(z, dtype=torch.bool)
         skip[:, 2:] = (z[:, 2:] != blank) & (z[:, 2:] != z[:, :-2])
-        alpha = torch.full((n, size), NEVER, dtype=logits.dtype)
+        alpha = log_p.new_full((n, size), NEVER)
         alpha = torch.cat([log_p[:, 0].gather(1, z[:, :2]), alpha[:, 2:]], 1)
         kept = [alpha]
-        wall = torch.full((n, 2), NEVER, dtype=logits.dtype)
+        wall = log_p.new_full((n, 2), NEVER)
         for t in range(1, steps):
             padded = torch.cat([wall, alpha], 1)
             two = torch.where(skip, padded[:, :size], NEVER)
@@ -1629,7 +1631,7 @@ class ZeroNorm(Mistake):
 
 
 class ByAutogradGrad(Alternative):
-    """Gradients asked for directly, weights kept in a dict, the last gradient handed to the optimizer."""
+    """Gradients asked for directly, weights kept in a list, the last gradient handed to the optimizer."""
 
     exercise = "sam_step"
 
@@ -1638,13 +1640,15 @@ class ByAutogradGrad(Alternative):
         loss = loss_of()
         grads = torch.autograd.grad(loss, params, allow_unused=True)
         norm = sum(g.square().sum() for g in grads if g is not None).sqrt().clamp(min=1e-12)
-        kept = {p: p.data.clone() for p in params}
-        for p, g in zip(params, grads):
-            if g is not None:
-                p.data.add_(g, alpha=(rho / norm).item())
+        kept = [p.detach().clone() for p in params]
+        with torch.no_grad():
+            for p, g in zip(params, grads):
+                if g is not None:
+                    p += g * (rho / norm)
         grads = torch.autograd.grad(loss_of(), params, allow_unused=True)
-        for p, g in zip(params, grads):
-            p.data.copy_(kept[p])
-            p.grad = g
+        with torch.no_grad():
+            for p, start, g in zip(params, kept, grads):
+                p.copy_(start)
+                p.grad = g
         optimizer.step()
         return loss.detach()

@@ -619,7 +619,7 @@ the threshold.
 
 # %%
 def precision_recall(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Precision, recall and thresholds, one entry for each distinct score, the highest first; all in its dtype."""
+    """Precision, recall and thresholds for each distinct score, the highest first, in the dtype of `scores`."""
     ### BEGIN SOLUTION
     scores, order = scores.sort(descending=True)
     found = labels[order].cumsum(0).to(scores.dtype)

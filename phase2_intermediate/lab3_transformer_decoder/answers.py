@@ -226,7 +226,7 @@ class PaddingRead(Mistake):
 
     class Translator(Translator):
         def decode(self, target, memory, source_mask):
-            x, mask = self.embedded(target), causal_mask(target.shape[1])
+            x, mask = self.embedded(target), causal_mask(target.shape[1]).to(target.device)
             for block in self.decoder:
                 x = block(x, memory, mask)
             return self.decoder_norm(x) @ self.embed.weight.T
@@ -287,7 +287,7 @@ class NoNormBeforeLogits(Mistake):
 
     class Translator(Translator):
         def decode(self, target, memory, source_mask):
-            x, mask = self.embedded(target), causal_mask(target.shape[1])
+            x, mask = self.embedded(target), causal_mask(target.shape[1]).to(target.device)
             for block in self.decoder:
                 x = block(x, memory, mask, source_mask[:, None, None])
             return x @ self.embed.weight.T
@@ -305,7 +305,7 @@ class HeadOfItsOwn(Mistake):
             self.head = nn.Linear(d_model, vocabulary)
 
         def decode(self, target, memory, source_mask):
-            x, mask = self.embedded(target), causal_mask(target.shape[1])
+            x, mask = self.embedded(target), causal_mask(target.shape[1]).to(target.device)
             for block in self.decoder:
                 x = block(x, memory, mask, source_mask[:, None, None])
             return self.head(self.decoder_norm(x))
@@ -318,7 +318,7 @@ class TableDetached(Mistake):
 
     class Translator(Translator):
         def decode(self, target, memory, source_mask):
-            x, mask = self.embedded(target), causal_mask(target.shape[1])
+            x, mask = self.embedded(target), causal_mask(target.shape[1]).to(target.device)
             for block in self.decoder:
                 x = block(x, memory, mask, source_mask[:, None, None])
             return self.decoder_norm(x) @ self.embed.weight.detach().T
@@ -356,7 +356,7 @@ class WholeMasks(Alternative):
 
         def decode(self, target, memory, source_mask):
             x, (batch, length) = self.embedded(target), target.shape
-            mask = torch.ones(batch, 1, length, length, dtype=torch.bool).tril()
+            mask = torch.ones(batch, 1, length, length, dtype=torch.bool, device=target.device).tril()
             for block in self.decoder:
                 x = block(x, memory, mask, source_mask[:, None, None, :].expand(-1, 1, length, -1))
             return F.linear(self.decoder_norm(x), self.embed.weight)
@@ -943,7 +943,7 @@ class PositionsRestart(Mistake):
 
     def decode_cached(model, tokens, memory, source_mask, cache):
         past = cache[0]["keys"].shape[2] if cache[0] else 0
-        x, mask = model.embedded(tokens), causal_mask(tokens.shape[1], past)
+        x, mask = model.embedded(tokens), causal_mask(tokens.shape[1], past).to(tokens.device)
         for block, kept in zip(model.decoder, cache):
             h = block.norm1(x)
             keys, values = block.attention.keys_values(h)
@@ -976,7 +976,7 @@ class MaskWithoutPast(Mistake):
 
     def decode_cached(model, tokens, memory, source_mask, cache):
         past = cache[0]["keys"].shape[2] if cache[0] else 0
-        x, mask = model.embedded(tokens, past), causal_mask(tokens.shape[1])
+        x, mask = model.embedded(tokens, past), causal_mask(tokens.shape[1]).to(tokens.device)
         for block, kept in zip(model.decoder, cache):
             h = block.norm1(x)
             keys, values = block.attention.keys_values(h)
@@ -1020,7 +1020,7 @@ class MemoryAgain(Mistake):
 
     def decode_cached(model, tokens, memory, source_mask, cache):
         past = cache[0]["keys"].shape[2] if cache[0] else 0
-        x, mask = model.embedded(tokens, past), causal_mask(tokens.shape[1], past)
+        x, mask = model.embedded(tokens, past), causal_mask(tokens.shape[1], past).to(tokens.device)
         for block, kept in zip(model.decoder, cache):
             h = block.norm1(x)
             keys, values = block.attention.keys_values(h)
@@ -1067,7 +1067,7 @@ class KeptInTheModel(Mistake):
     def decode_cached(model, tokens, memory, source_mask, cache):
         kept_all = model.__dict__.setdefault("kept", [{} for _ in model.decoder])
         past = kept_all[0]["keys"].shape[2] if kept_all[0] else 0
-        x, mask = model.embedded(tokens, past), causal_mask(tokens.shape[1], past)
+        x, mask = model.embedded(tokens, past), causal_mask(tokens.shape[1], past).to(tokens.device)
         for block, kept in zip(model.decoder, kept_all):
             h = block.norm1(x)
             keys, values = block.attention.keys_values(h)

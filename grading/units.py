@@ -192,7 +192,7 @@ def labs() -> tuple[Unit, ...]:
 def find(name: str | os.PathLike) -> Unit:
     """The unit that `name` means: `phase1/lab1`, `lab1`, its folder, its source or any of its notebooks.
 
-    Raises `UnitNotFound` with the closest names when there is none, or with all candidates when there are several.
+    Without a phase it means the first one that has such a unit. Raises `UnitNotFound` with the closest names when there is none, or with all candidates when there are several.
     """
     asked = os.fspath(name).strip()
     by_path = _find_by_path(Path(asked))
@@ -200,8 +200,9 @@ def find(name: str | os.PathLike) -> Unit:
         return by_path
     wanted = asked.replace("\\", "/").strip("/").lower()
     hits = [unit for unit in all_units() if wanted in _spellings(unit)]
-    if len(hits) == 1:
-        return hits[0]
+    first = [unit for unit in hits if unit.phase == hits[0].phase]
+    if len(first) == 1:
+        return first[0]
     if hits:
         raise UnitNotFound(f"{asked!r} could mean {_listed(hits)}. Say which.")
     spellings = {spelling: unit.id for unit in all_units() for spelling in _spellings(unit)}

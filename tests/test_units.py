@@ -231,6 +231,13 @@ def test_a_brief_runs_marks_itself_as_read_and_fits_its_length(unit, tmp_path, m
     assert figures, "a brief draws one picture"
 
 
+def test_without_a_phase_a_name_means_the_first_that_has_it():
+    assert units.find("lab1").id == units.find("phase1/lab1").id == "phase1/lab1"
+    assert units.find("phase2/lab1").id == "phase2/lab1"
+    with pytest.raises(units.UnitNotFound, match="There is no unit 'lab77'"):
+        units.find("lab77")
+
+
 def test_no_lab_imports_another():
     for unit in units.labs():
         for path in unit.folder.glob("*.py"):

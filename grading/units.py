@@ -192,7 +192,8 @@ def labs() -> tuple[Unit, ...]:
 def find(name: str | os.PathLike) -> Unit:
     """The unit that `name` means: `phase1/lab1`, `lab1`, its folder, its source or any of its notebooks.
 
-    Without a phase it means the first one that has such a unit. Raises `UnitNotFound` with the closest names when there is none, or with all candidates when there are several.
+    Without a phase it means the first one that has such a unit. Raises `UnitNotFound` with the closest names when there
+    is none, or with all candidates when that phase has several.
     """
     asked = os.fspath(name).strip()
     by_path = _find_by_path(Path(asked))

@@ -113,7 +113,7 @@ class GradientsNaN(Mistake):
     exercise = "masked_softmax"
 
     def masked_softmax(scores, mask):
-        wall = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+        wall = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
         return (scores + wall).softmax(-1).nan_to_num(0.0)
 
 
@@ -185,7 +185,7 @@ class InfinityAdded(Alternative):
     exercise = "masked_softmax"
 
     def masked_softmax(scores, mask):
-        wall = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+        wall = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)
         top = (scores + wall).amax(-1, keepdim=True).detach()
         top = top.masked_fill(top == -torch.inf, 0.0)
         powers = torch.where(mask, scores - top, 0.0).exp() * mask

@@ -131,7 +131,7 @@ def test_nothing_is_repeated_on_the_day_it_was_hard(guessing):
 
 def test_the_quiz_comes_when_every_lab_of_its_phase_is_passed(strong):
     learner = strong(0)
-    labs = [unit.id for unit in units.labs()]
+    labs = [unit.id for unit in units.labs() if unit.phase == "phase1"]
     for lab in labs:
         assert told(learner, "quiz") == []
         learner.do(lab)

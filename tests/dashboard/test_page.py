@@ -26,7 +26,7 @@ def test_it_has_all_parts(shown):
     assert is_ours(text)
     for words in (
         "A sentence with code.", "Rank D", "Next quest", "Once more:", "Phase 1 · Foundations",
-        "Self-Attention Mechanism", "Quiz of phase1: 16 of 20 points", "broadcasting",
+        "Self-attention mechanism", "Quiz of phase1: 16 of 20 points", "broadcasting",
         "All of “Lab 1: Tensor operations and autograd” confirmed", "not overcome yet", "overcome on",
         "to improve", "as_floats",
     ):  # fmt: skip

@@ -323,7 +323,7 @@ $$p\,\theta_i, \qquad \theta_i = 10000^{-2i/d}, \qquad i = 0, \dots, d/2 - 1$$
 def sinusoidal(positions: Tensor, d: int) -> Tensor:
     """`(n, d)`: sines and cosines of the positions `(n,)` at d / 2 wavelengths (Vaswani et al., 2017)."""
     ### BEGIN SOLUTION
-    angles = turns(positions, d)
+    angles = positions[:, None] * 10000 ** (-torch.arange(0, d, 2, device=positions.device) / d)
     return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)
     ### END SOLUTION
 
@@ -331,19 +331,11 @@ def sinusoidal(positions: Tensor, d: int) -> Tensor:
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
     """`x` `(..., n, d)` with each pair of neighbouring features turned by its position's angle (Su et al., 2021)."""
     ### BEGIN SOLUTION
-    angles = turns(positions, x.shape[-1])
+    d = x.shape[-1]
+    angles = positions[:, None] * 10000 ** (-torch.arange(0, d, 2, device=positions.device) / d)
     a, b = x[..., 0::2], x[..., 1::2]
     return torch.stack((a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()), -1).flatten(-2)
     ### END SOLUTION
-
-
-### BEGIN SOLUTION
-def turns(positions: Tensor, d: int) -> Tensor:
-    """`(n, d / 2)`: the angle of each pair of features at each position."""
-    return positions[:, None] * 10000 ** (-torch.arange(0, d, 2, device=positions.device) / d)
-
-
-### END SOLUTION
 
 
 # %% tags=["demo"]
@@ -365,10 +357,10 @@ check("sinusoidal")
 
 # %% [markdown] tags=["explanation"]
 r"""
-A rotation by $m\theta$ against one by $n\theta$ leaves a rotation by $(m-n)\theta$ in the product: relative positions
-for free. Which features make a pair is a convention. Ours takes neighbours; other code takes feature $i$ and feature
-$i + d/2$. Both are right, and weights trained with one are useless with the other: a classic of converted
-checkpoints.
+A rotation by $m\theta$ against one by
+$n\theta$ leaves a rotation by $(m-n)\theta$ in the product: relative positions for free. Which features make a pair
+is a convention. Ours takes neighbours; other code takes feature $i$ and feature $i + d/2$. Both are right, and
+weights trained with one are useless with the other: a classic of converted checkpoints.
 """
 
 # %% [markdown]

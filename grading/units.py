@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+LABKIT = PACKAGE.parent / "labkit"
 PHASES = {
     "phase1": "phase1_foundations",
     "phase2": "phase2_intermediate",

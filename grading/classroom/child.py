@@ -32,7 +32,7 @@ from grading.learner_notebook import NotebookCell, new_module, run_cells
 from grading.processes import MARK
 from grading.projects import ModuleFile, load
 from grading.report import Evidence
-from grading.units import PACKAGE, Unit, find
+from grading.units import LABKIT, PACKAGE, Unit, find
 
 KEPT_VARIABLES = (
     "PATH",
@@ -150,7 +150,7 @@ def _library(scratch: Path) -> str:
     """Where a program that a submission starts finds our packages: the folder that they are in cannot be listed."""
     place = scratch / "lib"
     place.mkdir()
-    for package in (PACKAGE, PACKAGE.parent / "labkit"):
+    for package in (PACKAGE, LABKIT):
         (place / package.name).symlink_to(package)
     sys.path.append(str(place))
     return os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH")]))

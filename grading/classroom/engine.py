@@ -25,7 +25,7 @@ from grading.learner_notebook import NotebookCell, NotebookError
 from grading.projects import ModuleFile, ProjectError, is_test, missing_modules, module_files
 from grading.reference import exercise_of, sources
 from grading.report import Evidence, ExerciseReport, Outcome, Report, Requirement, award, overall
-from grading.units import PACKAGE, Unit, content_root
+from grading.units import LABKIT, PACKAGE, Unit, content_root
 from labkit.store import cache as data_cache
 
 MOST_FLAGS = 20
@@ -62,6 +62,8 @@ class _Run(Run):
     flags: list[str] = field(default_factory=list)
     values: dict[str, Plain] = field(default_factory=dict)
     witness: Witness = field(default_factory=Witness)
+    children: int = 0
+    """How many have been at it, each going round what has ended the one before."""
     work_s: float = 0.0
 
     def begin(self) -> None:
@@ -216,6 +218,7 @@ class Engine:
         )
 
     def _one_child(self, run: _Run, job: Job, seconds: float) -> None:
+        run.children += 1
         child = self._children.start(job)
         limits = replace(self.limits, memory_mb=self.needs.memory_mb, total_s=seconds)
         follower = _Follower(self.unit, run, limits, self.seed, Line(child.connection, job.token))
@@ -252,7 +255,7 @@ def _asked(unit: Unit, only: Collection[str]) -> tuple[Checker, ...]:
 def _readable() -> list[str]:
     """Our code, but not the units that an installed package carries in it, and the data sets."""
     parts = [str(path) for path in PACKAGE.iterdir() if path.name != "_content"]
-    return [*parts, str(PACKAGE.parent / "labkit"), str(data_cache())]
+    return [*parts, str(LABKIT), str(data_cache())]
 
 
 class _Follower(Follower):
@@ -289,7 +292,7 @@ class _Follower(Follower):
 
     def _compared(self, run: int, exercise: str, test: str, pairs: list) -> None:
         try:
-            self.run.witness.take(run, exercise, test, pairs)
+            self.run.witness.take((self.run.children, run), exercise, test, pairs)
         except (ValueError, TypeError):
             self._flag("sent values that no check has sent")
 

@@ -19,7 +19,7 @@ from grading.classroom.engine import Engine, EngineLost, Result
 from grading.classroom.intake import Intake, code_cells, digest_of, stage, take_in
 from grading.classroom.ledger import Entry, Ledger, grader_digest
 from grading.classroom.sandbox import Layer
-from grading.classroom.witness import Measure, contradictions, measure
+from grading.classroom.witness import Measure, Witness, contradictions, measure
 from grading.classroom.zygote import Zygote, ZygoteError
 from grading.projects import module_path
 from grading.units import Unit
@@ -132,7 +132,7 @@ class Classroom:
     def _judged(self, result: Result) -> Result:
         """With what its process has only sent to be judged here: the answers of a quiz, and values compared."""
         flags = contradictions(result.report.exercises, result.witness, self._measure)
-        judged = replace(result, flags=(*result.flags, *flags)) if flags else result
+        judged = replace(result, flags=(*result.flags, *flags), witness=Witness())  # which a class need not keep
         return exam.marked(self._paper, judged) if self._paper else judged
 
     def run(self, engine: "Engine | Cluster", todo: dict[str, Path], workers: int, scratch: Path) -> Iterator[Graded]:

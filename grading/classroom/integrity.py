@@ -11,7 +11,7 @@ from functools import cache
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-from grading.units import PACKAGE
+from grading.units import LABKIT, PACKAGE
 
 WATCHED = (
     "builtins", "math", "random", "inspect", "json", "operator", "functools", "contextlib",
@@ -46,7 +46,7 @@ def guard(tell: Callable[..., None], checkers: str) -> tuple[Callable[[], None],
     originals = snapshot()
     places = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     # Not the folder around them: it has the units, in whose place a submission runs.
-    trusted = (*places, str(PACKAGE), str(PACKAGE.parent / "labkit"), checkers, "<frozen ")
+    trusted = (*places, str(PACKAGE), str(LABKIT), checkers, "<frozen ")
     told: set[str] = set()
     busy: set[int] = set()
     get_frame, thread = sys._getframe, get_ident

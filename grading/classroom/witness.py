@@ -29,6 +29,8 @@ KINDS = "biufc"
 
 Test = tuple[str, str]
 """An exercise and one of its tests."""
+Run = tuple[int, int]
+"""A child, and one of the runs of its tests."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ class Pair:
 class Witness:
     """The pairs that one submission has sent, by exercise and test, and within by the run that they were met in."""
 
-    runs: dict[Test, dict[int, list[Pair]]] = field(default_factory=dict)
+    runs: dict[Test, dict[Run, list[Pair]]] = field(default_factory=dict)
 
-    def take(self, run: int, exercise: str, test: str, packed: Sequence[Sequence[Any]]) -> None:
+    def take(self, run: Run, exercise: str, test: str, packed: Sequence[Sequence[Any]]) -> None:
         """Keep pairs as the scribe has packed them. Raises `ValueError` or `TypeError` for anything else."""
         met = self.runs.setdefault((exercise, test), {}).setdefault(run, [])
-        for actual, expected, rtol, atol in packed[:MOST]:
+        for actual, expected, rtol, atol in packed[: MOST - len(met)]:
             met.append(Pair(_unpack(actual), _unpack(expected), float(rtol), float(atol)))
 
     def of(self, exercise: str, test: str) -> list[list[Pair]]:

@@ -22,8 +22,9 @@ def lazy_answers(reference: dict[str, Any], forbidden: tuple[str, ...]) -> Itera
     for operation in {op for family in forbidden for op in FAMILIES.get(family, {family})}:
         for home in (torch, F, torch.linalg):
             call = getattr(home, operation, None)
-            if callable(call) and functions:
-                yield f"calls {home.__name__}.{operation}", {functions[0]: _without_signature(call)}
+            for name in functions if callable(call) else ():
+                nothing = {other: _returns_none(reference[other]) for other in functions}
+                yield f"calls {home.__name__}.{operation} as `{name}`", nothing | {name: _without_signature(call)}
 
 
 def _lazy(value: Any, variant: Variant) -> Any:

@@ -60,7 +60,7 @@ class ByTriangles(Alternative):
 
     def window_attention(q, k, v, window):
         n = q.shape[-2]
-        band = torch.ones(n, n, dtype=torch.bool).tril().triu(1 - window)
+        band = torch.ones(n, n, dtype=torch.bool, device=q.device).tril().triu(1 - window)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=band)
 
 
@@ -197,7 +197,7 @@ class RowByRow(Alternative):
     def quantize_rows(weight):
         integers, scales = [], []
         for row in weight:
-            scale = row.abs().max() / 127 if row.any() else torch.ones((), dtype=weight.dtype)
+            scale = row.abs().max() / 127 if row.any() else weight.new_ones(())
             scales.append(scale)
             integers.append(torch.round(row / scale).char())
         return torch.stack(integers), torch.stack(scales)
